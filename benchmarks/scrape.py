@@ -17,8 +17,8 @@ from prometheus_client import generate_latest
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.pollers import GatewayState, LogState, StateStore
 from exporter.silence.model import Threshold
-from exporter.snapshot import GatewayState, LogState, StateStore
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status

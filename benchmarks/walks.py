@@ -125,7 +125,7 @@ def _exporter(values: dict[str, str]) -> Iterator[tuple[Callable[[], None], Clie
     monitor = supervisor._make(settings.gateways[0], several=False)
     supervisor._show()  # noqa: SLF001
     app = create_exporter(supervisor.page, lambda: supervisor.waiting)
-    client = Client(post.receiver(app, supervisor.count_event, supervisor.hurry))
+    client = Client(post.receiver(app, supervisor.hurry))
     for poller in monitor._pollers:  # noqa: SLF001
         poller.poll_once()
     client.get("/metrics")

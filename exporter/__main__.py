@@ -17,9 +17,8 @@ import logging
 import sys
 from functools import partial
 
-from exporter.app import add_reload, add_settings, create_app
-from exporter.event_buffer import Post
-from exporter.event_receiver import EVENTS_PATH
+from exporter.app import EVENTS_PATH, add_reload, add_settings, create_app
+from exporter.event_buffer import Post, senders_among
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
@@ -46,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "explain":
             accept_hangup()
             return _explain(settings, options.gateway, options.channel)
+        senders_among(settings.gateways)  # raises what apply_config would raise later
         post = Post(settings)
-        post.follow(settings.gateways)
         if options.config_check:
             read_web_config(settings.web_config_file)
             print(describe(settings))  # noqa: T201 - this is for the operator
@@ -74,11 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     supervisor.page.start()
     reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
     reloading.start()
-    pages = create_app(supervisor.page, lambda: supervisor.waiting, lambda: supervisor.dead)
+    pages = create_app(supervisor.page, lambda: supervisor.waiting)
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
         add_settings(pages, lambda: describe(reloading.settings))
-    receiver = post.receiver(pages, supervisor.count_event, supervisor.hurry)
+    receiver = post.receiver(pages, supervisor.hurry)
     try:
         server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     finally:

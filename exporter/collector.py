@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from exporter.event_receiver import EventResult
+from exporter.pollers import StateStore
 from exporter.silence.model import Model, Threshold
-from exporter.snapshot import StateStore
 from zapwatch import __version__
 from zapwatch.channels import Channel
 from zapwatch.config import SilenceMode
@@ -20,6 +19,7 @@ from zapwatch.gateways.base import LeftOut, Operation
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import Direction
 from zapwatch.metrics import GatewayMetrics, register_dead_threads, register_process_metrics
+from zapwatch.server import dead_threads
 
 ThresholdOf = Callable[[Channel, Mapping[str, float], Model | None], Threshold]
 """Thresholds.of(): a channel's silence threshold, from its last message and the learned model."""
@@ -45,7 +45,6 @@ class ExporterMetrics:
         suspicion_of: SuspicionOf,
         *,
         with_log: bool,
-        with_events: bool = False,
     ) -> None:
         self.store = store
         self.gateway = gateway
@@ -61,18 +60,6 @@ class ExporterMetrics:
                 registry=self.counters,
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
-        if with_events:
-            events = Counter(
-                "whatsapp_message_events",
-                "Events that the gateway posted, by result.",
-                ["gateway", "result"],
-                registry=self.counters,
-            )
-            self._events = {result: events.labels(gateway, result) for result in EventResult}
-
-    def count_event(self, result: EventResult) -> None:
-        """Count an event that the gateway posted."""
-        self._events[result].inc()
 
 
 class _View:
@@ -383,7 +370,6 @@ class ExporterCollector(Collector):
             threshold_of=lambda *_: Threshold(0, SilenceMode.FIXED),
             suspicion_of=lambda *_: None,
             with_log=True,
-            with_events=True,
         )
         yield from every.counters.collect()
 
@@ -403,10 +389,8 @@ class ExporterCollector(Collector):
         yield from counters.values()
 
 
-def make_registry(
-    collector: ExporterCollector, dead: Callable[[], Sequence[str]] = tuple
-) -> CollectorRegistry:
-    """Return the registry of the exporter's /metrics; ``dead`` names threads that have died."""
+def make_registry(collector: ExporterCollector) -> CollectorRegistry:
+    """Return the registry of the exporter's /metrics."""
     registry = CollectorRegistry()
     registry.register(collector)
     Gauge(
@@ -416,5 +400,5 @@ def make_registry(
         registry=registry,
     ).labels(__version__).set(1)
     register_process_metrics(registry)
-    register_dead_threads(registry, "whatsapp_exporter", dead)
+    register_dead_threads(registry, "whatsapp_exporter", dead_threads)
     return registry

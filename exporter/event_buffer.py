@@ -6,12 +6,14 @@ import logging
 import operator
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from exporter.event_receiver import Count, Receiver, Sender
+from prometheus_client import Counter as MetricCounter
+
+from exporter.app import EventResult, Receiver, Sender
 from zapwatch.channels import Channel, Names, rekeyed
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
@@ -304,6 +306,13 @@ class Post:
         self._clock = clock or Clock()
         self.store = EventStore(settings.messages_state_url)
         self._inbox = Inbox(self.store, [], clock=self._clock)
+        self.events = MetricCounter(
+            "whatsapp_message_events",
+            "Events that the gateway posted, by result.",
+            ["gateway", "result"],
+            registry=None,
+        )
+        self._counters: Mapping[tuple[str, EventResult], MetricCounter] = {}
         self._senders: dict[str, Sender] = {}
         self._started = False
 
@@ -320,6 +329,18 @@ class Post:
         self._senders.update(senders)
         for name in self._senders.keys() - senders.keys():
             del self._senders[name]
+            self.events.remove_by_labels({"gateway": name})
+        # Series are created here, so that an event of a removed gateway creates none.
+        self._counters = {
+            (name, result): self.events.labels(name, result)
+            for name in senders
+            for result in EventResult
+        }
+
+    def _count(self, gateway: str, result: EventResult) -> None:
+        counter = self._counters.get((gateway, result))
+        if counter is not None:
+            counter.inc()
 
     def messages(self, gateway: str) -> TakenMessages:
         """Return the message source of a gateway that posts events."""
@@ -332,11 +353,11 @@ class Post:
                 self._inbox.write()
         self.store.close()
 
-    def receiver(
-        self, pages: WSGIApplication, count: Count, on_state: Callable[[str], None]
-    ) -> Receiver:
+    def receiver(self, pages: WSGIApplication, on_state: Callable[[str], None]) -> Receiver:
         """Return the application with the event receiver in front; see Receiver."""
-        return Receiver(pages, self._senders, self._inbox.take, count, on_state, clock=self._clock)
+        return Receiver(
+            pages, self._senders, self._inbox.take, self._count, on_state, clock=self._clock
+        )
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:

@@ -1,4 +1,7 @@
-"""Two poller threads, for channel list and message log; they write to the state store."""
+"""Two pollers, for channel list and message log, and the state store that has their results.
+
+The store has one immutable snapshot, replaced as a whole. The learner writes to it too.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from exporter.snapshot import GatewayState, LogState, StateStore
+from exporter.silence.model import Model
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import (
@@ -19,7 +22,7 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     LeftOut,
 )
-from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS
+from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS, ActivitySnapshot
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -29,8 +32,79 @@ _LONGEST_BACKOFF = 60.0  # seconds between two polls of a gateway that refuses
 _REFUSALS = {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """Result of the last list call. ``last_success`` is in Unix seconds of this machine."""
+
+    up: bool
+    channels: tuple[Channel, ...] = ()
+    """As last listed; their statuses are valid only while ``up``."""
+    left_out: Mapping[LeftOut, int] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    last_success: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """Result of the last poll of the message log. ``last_success`` as in GatewayState.
+
+    It is ``up`` if that poll worked and read all new rows.
+    """
+
+    up: bool
+    view: ActivitySnapshot | None = None
+    """As last read; its ages are valid only while ``up``."""
+    last_success: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Both sources; None until the first poll has ended."""
+
+    gateway: GatewayState | None = None
+    log: LogState | None = None
+    silence: Model | None = None
+    """None until a model is learned, or always with fixed thresholds."""
+
+
+def waiting_for(snapshot: Snapshot, *, with_log: bool) -> list[str]:
+    """Return the sources that have not been polled yet; ``with_log`` if there is a log."""
+    asked = {
+        "the channel list": snapshot.gateway is not None,
+        "the message log": snapshot.log is not None or not with_log,
+    }
+    return [source for source, done in asked.items() if not done]
+
+
+class StateStore:
+    """The current ``snapshot`` and the subscribers to its changes; thread-safe."""
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+        self._lock = threading.Lock()
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` after each update, in the thread that updates."""
+        self._subscribers.append(changed)
+
+    def update(
+        self,
+        *,
+        gateway: GatewayState | None = None,
+        log: LogState | None = None,
+        silence: Model | None = None,
+    ) -> None:
+        """Replace the given parts of the snapshot, and notify the subscribers."""
+        with self._lock:
+            now = self.snapshot
+            self.snapshot = Snapshot(gateway or now.gateway, log or now.log, silence or now.silence)
+        for changed in self._subscribers:
+            changed()
+
+
 class Poller(ABC):
-    """Thread that polls one source until stopped, survives every error and logs state changes."""
+    """Polls one source until stopped, survives every error and logs state changes."""
 
     source: ClassVar[str]
     least_pause: ClassVar[float] = 0.0
@@ -46,17 +120,7 @@ class Poller(ABC):
         self._stopped = threading.Event()
         self._trouble = ""
         self._trouble_since = 0.0
-        self._is_dead = False
         self._refusals = 0
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether the thread has ended because of an unexpected exception."""
-        return self._is_dead
-
-    def start(self) -> None:
-        """Start a daemon thread, which does not block the program's exit."""
-        threading.Thread(target=self._run, name=self.source, daemon=True).start()
 
     def hurry(self) -> None:
         """Skip the pause: poll at once, or after ``least_pause``."""
@@ -79,14 +143,14 @@ class Poller(ABC):
     def close(self) -> None:
         """Close the source."""
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Poll until stopped; raise only a fault of the exporter itself."""
         try:
             self._poll_until_stopped()
-        except Exception:  # noqa: BLE001 - a thread has no caller
-            self._is_dead = True
+        except Exception:
             # Otherwise the last result would look current indefinitely.
             self.pin_failure()
-            self._log.exception("%s is polled no more, a fault of the exporter itself", self.source)
+            raise
 
     def _poll_until_stopped(self) -> None:
         while not self._stopped.is_set():

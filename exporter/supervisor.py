@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.event_buffer import Post
-from exporter.event_receiver import EventResult
-from exporter.pollers import GatewayPoller, LogPoller, Poller
+from exporter.pollers import GatewayPoller, LogPoller, Poller, StateStore, waiting_for
 from exporter.silence.learner import Learner
 from exporter.silence.model import Thresholds, bounds_of
-from exporter.snapshot import StateStore, waiting_for
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
-from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
+from zapwatch.config import GatewaySettings, Settings, SilenceMode
 from zapwatch.gateways.registry import adapter_of, make_gateway
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.metrics import MetricsPage, ReloadMetrics
-from zapwatch.server import dead_threads
+from zapwatch.server import start_thread
 
 
 class GatewayMonitor:
@@ -53,7 +51,6 @@ class GatewayMonitor:
             thresholds.of,
             thresholds.suspicion,
             with_log=self._with_log,
-            with_events=gateway.messages is MessageSourceKind.EVENTS,
         )
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
@@ -84,7 +81,7 @@ class GatewayMonitor:
     def start(self) -> None:
         """Start daemon threads, which do not block the program's exit."""
         for poller in self._pollers:
-            poller.start()
+            start_thread(f"{poller.source} of {self.gateway.name}", poller.run)
         if self._learner is not None:
             self._learner.start()
 
@@ -100,11 +97,6 @@ class GatewayMonitor:
         self._pollers[0].hurry()
 
     @property
-    def dead(self) -> list[str]:
-        """Sources whose thread has died."""
-        return [poller.source for poller in self._pollers if poller.is_dead]
-
-    @property
     def waiting(self) -> list[str]:
         """Sources that have not been polled yet."""
         return waiting_for(self.store.snapshot, with_log=self._with_log)
@@ -117,7 +109,8 @@ class Supervisor:
         """Create the metrics page; ``apply_config`` starts the monitors."""
         self._clock = clock
         self._collector = ExporterCollector()
-        registry = make_registry(self._collector, lambda: self.dead)
+        registry = make_registry(self._collector)
+        registry.register(post.events)
         self.reload_metrics = ReloadMetrics(registry, "whatsapp_exporter")
         self.page = MetricsPage(registry, clock=clock)
         self._post = post
@@ -177,12 +170,6 @@ class Supervisor:
                 self._watched[name] = warming
                 self._show()
 
-    def count_event(self, gateway: str, result: EventResult) -> None:
-        """Count an event that a gateway posted."""
-        watched = self._watched.get(gateway)
-        if watched is not None and watched.gateway.messages is MessageSourceKind.EVENTS:
-            watched.metrics.count_event(result)
-
     def hurry(self, gateway: str) -> None:
         """Poll the list as soon as its minimum pause allows: a session's state may have changed."""
         watched = self._watched.get(gateway)
@@ -196,18 +183,10 @@ class Supervisor:
     @property
     def waiting(self) -> list[str]:
         """Sources that have not been polled yet."""
-        return self._named(lambda monitor: monitor.waiting)
-
-    @property
-    def dead(self) -> list[str]:
-        """Sources that are no longer polled, and other threads that have died."""
-        return [*self._named(lambda monitor: monitor.dead), *dead_threads()]
-
-    def _named(self, sources: Callable[[GatewayMonitor], list[str]]) -> list[str]:
         watched = self._watched
         several = len(watched) > 1
         return [
             f"{source} of {name}" if several else source
             for name, one in watched.items()
-            for source in sources(one)
+            for source in one.waiting
         ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from exporter.pollers import StateStore
 from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
-from exporter.snapshot import StateStore
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
 from zapwatch.messages.source import MessageSource

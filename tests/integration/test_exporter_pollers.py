@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from demo.simulator.client import Simulator
 from exporter.app import create_app
 from exporter.event_buffer import Post
-from exporter.pollers import GatewayPoller, LogPoller, Poller
-from exporter.snapshot import GatewayState, StateStore
+from exporter.pollers import GatewayPoller, GatewayState, LogPoller, Poller, StateStore
 from exporter.supervisor import GatewayMonitor, Supervisor
 from tests.support.clock import HandMovedClock
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
+from zapwatch import server
 from zapwatch.channels import Channel, Status
 from zapwatch.config import parse
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
@@ -58,9 +58,6 @@ class Paced(Poller):
 
     def close(self) -> None:
         self.closed = True
-
-    def run(self) -> None:
-        self._poll_until_stopped()
 
 
 @pytest.fixture
@@ -133,16 +130,18 @@ def test_it_goes_on_whatever_a_poll_raises(
 
 
 def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
-    simulated: Simulator,
+    simulated: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    dead: list[str] = []
+    monkeypatch.setattr(server, "_dead", dead)
     settings = parse(hook_settings(simulated.url))
     # No thread can wait that long: the settings allow an hour.
     settings = replace(settings, exporter_poll_seconds=1e10)
     supervisor = Supervisor(settings, Post(settings))
     supervisor.apply_config(settings.gateways)
-    wait_until(lambda: supervisor.dead, 30, "the thread to end")
-    pages = create_app(supervisor.page, tuple, lambda: supervisor.dead).test_client()
-    assert pages.get("/-/healthy").text == "No longer at work: channel list.\n"
+    wait_until(lambda: dead, 30, "the thread to end")
+    pages = create_app(supervisor.page, tuple).test_client()
+    assert pages.get("/-/healthy").text == "No longer at work: channel list of wpp.\n"
     shown = pages.get("/metrics").text
     assert "\nwhatsapp_exporter_dead_threads 1.0\n" in shown
     assert '\nwhatsapp_gateway_up{gateway="wpp"} 0.0\n' in shown
@@ -169,7 +168,7 @@ def test_rows_with_a_wrong_clock_are_told_once(
 def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
     poller: GatewayPoller, simulated: Simulator
 ) -> None:
-    poller.start()
+    server.start_thread("poller", poller.run)
     wait_until(lambda: len(simulated.requests("list")) == 1, 30, "the first poll")
     poller.hurry()
     wait_until(lambda: len(simulated.requests("list")) == 2, 30, "the hurried poll")

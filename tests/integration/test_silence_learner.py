@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from exporter.pollers import GatewayState, StateStore
 from exporter.silence import learner
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
 from exporter.silence.model import bounds_of, load
-from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from zapwatch.channels import Channel, Status

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from demo.configuration import ROOT, RULES
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.event_buffer import Post
+from exporter.pollers import StateStore
 from exporter.silence.model import Threshold
-from exporter.snapshot import StateStore
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
@@ -109,9 +110,9 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
         lambda *_: Threshold(1, SilenceMode.FIXED),
         lambda *_: 1.0,
         with_log=True,
-        with_events=True,
     )
     registry = make_registry(ExporterCollector([metrics]))
+    registry.register(Post(parse(LEAST)).events)
     ReloadMetrics(registry, "whatsapp_exporter")
     names = published(registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}

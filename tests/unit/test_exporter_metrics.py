@@ -11,9 +11,9 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.pollers import GatewayState, LogState, StateStore
 from exporter.silence.model import Learned, Model, Threshold
 from exporter.silence.profile import WEEK_HOURS, Profile
-from exporter.snapshot import GatewayState, LogState, StateStore
 from tests.support.samples import Metrics
 from zapwatch import __version__
 from zapwatch.channels import Channel, Status

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.pollers import GatewayState, StateStore
 from exporter.silence.model import Threshold
-from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status

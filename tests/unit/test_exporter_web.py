@@ -9,9 +9,9 @@ from flask.testing import FlaskClient
 
 from exporter.app import create_app
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.pollers import GatewayState, LogState, StateStore, waiting_for
 from exporter.silence.model import Threshold
-from exporter.snapshot import GatewayState, LogState, StateStore, waiting_for
-from zapwatch import __version__
+from zapwatch import __version__, server
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 from zapwatch.metrics import MetricsPage
@@ -103,10 +103,11 @@ def test_the_landing_page_links_the_others(client: FlaskClient) -> None:
         assert client.get(path).status_code != 404
 
 
-def test_it_is_not_healthy_while_a_source_is_no_more_polled(store: StateStore) -> None:
+def test_it_is_not_healthy_while_a_source_is_no_more_polled(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead: list[str] = []
-    page = MetricsPage(make_registry(ExporterCollector([])))
-    client = create_app(page, tuple, lambda: dead).test_client()
+    monkeypatch.setattr(server, "_dead", dead)
     assert client.get("/-/healthy").status_code == 200
     dead.append("channel list")
     answer = client.get("/-/healthy")

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client, TestResponse
 
-from exporter.event_receiver import Receiver, Sender
+from exporter.app import Receiver, Sender
 from zapwatch.front import MAX_REQUEST_BYTES
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.event_parser import Message

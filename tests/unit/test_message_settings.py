@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from pathlib import Path
 
-from exporter.event_buffer import senders_among
-from exporter.event_receiver import Sender
+import pytest
+from flask import Flask
+from werkzeug.test import Client
+
+from exporter.__main__ import main
+from exporter.app import EventResult, Sender
+from exporter.event_buffer import Inbox, Post, senders_among
 from zapwatch.config import MessageSourceKind, SettingsError, parse, read_secrets
 from zapwatch.gateways.wrapper import WrapperGateway
 
@@ -76,3 +82,37 @@ def test_the_token_may_be_in_a_file(tmp_path_factory: pytest.TempPathFactory) ->
         {**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN_FILE": str(file)}
     )
     assert parse(values).gateways[0].messages_token == _TOKEN
+
+
+def test_events_are_counted_of_a_gateway_that_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inbox, "start", lambda _: None)
+    settings = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
+    post = Post(settings)
+    client = Client(post.receiver(Flask("pages"), [].append))
+
+    def counted() -> dict[str, float]:
+        [family] = post.events.collect()
+        return {one.labels["result"]: one.value for one in family.samples}
+
+    assert counted() == {}
+    post.follow(settings.gateways)
+    assert client.post("/messages/wpp").status_code == 401
+    assert client.post("/messages/wpp", query_string={"token": _TOKEN}).status_code == 400
+    post.follow(settings.gateways)
+    none = dict.fromkeys(EventResult, 0.0)
+    assert counted() == {**none, "unauthorized": 1, "invalid": 1}
+    post.follow([])
+    assert counted() == {}
+
+
+def test_a_check_of_the_settings_writes_no_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the store would show a receiver that does not run."""
+    monkeypatch.chdir(tmp_path)
+    values = {**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN}
+    file = tmp_path / "env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    before = set(threading.enumerate())
+    assert main(["--env-file", str(file), "--config.check"]) == 0
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
