@@ -24,7 +24,8 @@ from reconnect_hook.message_audit import Audit, MessageAuditor
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode
-from zapwatch.messages.received import Entry, Received, Wanted, read_pages
+from zapwatch.gateways.helpers import Entry, read_pages
+from zapwatch.messages.message import Received, Wanted
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 

@@ -23,8 +23,7 @@ from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
-from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.webhook_log import Direction
+from zapwatch.messages.message import ActivitySnapshot, Direction
 
 _SIZES = (10, 1000, 10_000)
 _SCRAPES = 200

@@ -24,7 +24,7 @@ from zapwatch.clock import Clock
 from zapwatch.config import Report
 from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import Gateway
-from zapwatch.messages.event_parser import EventError, Message, parse
+from zapwatch.messages.message import EventError, Message, parse_event
 from zapwatch.metrics import MetricsPage
 from zapwatch.server import dead_threads
 
@@ -277,7 +277,7 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
 def _parse(sender: Sender, body: bytes, now: float) -> list[Message]:
     """Return the posted messages; raise _Refused."""
     try:
-        return parse(sender.adapter, body, now)
+        return parse_event(sender.adapter.read_event, body, now)
     except EventError as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 

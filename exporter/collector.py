@@ -16,8 +16,7 @@ from zapwatch import __version__
 from zapwatch.channels import Channel
 from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import LeftOut, Operation
-from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.webhook_log import Direction
+from zapwatch.messages.message import ActivitySnapshot, Direction
 from zapwatch.metrics import GatewayMetrics, register_dead_threads, register_process_metrics
 from zapwatch.server import dead_threads
 

@@ -22,9 +22,9 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     LeftOut,
 )
-from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS, ActivitySnapshot
+from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS
+from zapwatch.messages.message import ActivitySnapshot, MessageLogError
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
 

@@ -16,8 +16,8 @@ from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, Settings, SilenceMode
 from zapwatch.gateways.registry import adapter_of, make_gateway
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import open_source
-from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.metrics import MetricsPage, ReloadMetrics
 from zapwatch.server import start_thread
 

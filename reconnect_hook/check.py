@@ -23,9 +23,8 @@ from zapwatch.config.readers import fingerprint
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import LEFT_OUT_WORDS, ChannelList, GatewayError, LeftOut
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.message import ActivitySnapshot, MessageLogError
 from zapwatch.messages.source import find_since_last_run, open_source
-from zapwatch.messages.webhook_log import MessageLogError
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0

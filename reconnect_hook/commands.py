@@ -26,7 +26,7 @@ from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.config.readers import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.message import MessageLogError
 
 MISSED, UNKNOWN = 3, 1
 """Exit codes: messages are missing; a result is unknown."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import Gateway, GatewayError, WebhookConfig
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import Wanted
 from zapwatch.messages.source import MessageSource
 
 LATE_SECONDS = 60.0

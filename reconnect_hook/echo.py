@@ -13,9 +13,7 @@ from reconnect_hook.probe_limits import Echo, LimitReason
 from zapwatch.channels import Channel, folded
 from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
-from zapwatch.messages.log_tailer import RecentMessages
-from zapwatch.messages.payloads import make_token
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.message import MessageLogError, RecentMessages, make_token
 
 ECHO_SECONDS = 60.0
 """An echo not heard within this time is lost."""

@@ -33,9 +33,8 @@ from zapwatch.config.readers import ReplayMode
 from zapwatch.db import StateError, now, transaction
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.http import HttpClient, HttpError, one_line
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import MessageLogError, Wanted
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
 

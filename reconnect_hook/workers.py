@@ -18,8 +18,8 @@ from zapwatch.channels import ByName, Channel, Status, channel_key, known_number
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
 

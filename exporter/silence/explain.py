@@ -11,9 +11,8 @@ from zapwatch.channels import AmbiguousNameError, Channel, Status, folded, key_m
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.message import ActivitySnapshot, MessageLogError
 from zapwatch.messages.source import open_source
-from zapwatch.messages.webhook_log import MessageLogError
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -9,8 +9,8 @@ from exporter.pollers import StateStore
 from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.server import start_thread
 
 _log = logging.getLogger("exporter")

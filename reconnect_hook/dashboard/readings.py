@@ -20,8 +20,8 @@ from zapwatch.config import GatewaySettings
 from zapwatch.config.readers import MessageSourceKind
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
 

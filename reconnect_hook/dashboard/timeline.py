@@ -19,8 +19,8 @@ from reconnect_hook.dashboard.readings import Prometheus, SourceError, quote_lab
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
 

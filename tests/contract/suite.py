@@ -41,11 +41,16 @@ from zapwatch.gateways.declaration import Declaration, read_file
 from zapwatch.gateways.declared import adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.http import HttpResponse
-from zapwatch.messages.event_parser import EventError, Message
-from zapwatch.messages.event_parser import parse as parse_event
-from zapwatch.messages.payloads import make_token
-from zapwatch.messages.received import Received, Wanted, bare_id
-from zapwatch.messages.webhook_log import Direction
+from zapwatch.messages.message import (
+    Direction,
+    EventError,
+    Message,
+    Received,
+    Wanted,
+    bare_id,
+    make_token,
+    parse_event,
+)
 
 SECRET = "not/a real+secret"
 _NOW = 1_770_000_000.0
@@ -574,7 +579,7 @@ class GatewayContract:
         """Return what is read of an event."""
         declared = self.declaration
         adapter = ADAPTERS[self.kind] if declared is None else adapter_for(declared)
-        return parse_event(adapter, json.dumps(event).encode(), _NOW)
+        return parse_event(adapter.read_event, json.dumps(event).encode(), _NOW)
 
     def test_an_event_of_a_message_tells_channel_direction_and_time(self) -> None:
         for outgoing, by_api in ((False, False), (True, False), (True, True)):

@@ -11,7 +11,7 @@ from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.evolution import EvolutionGateway
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import Wanted
 
 
 def _store(world: World, status: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.suite import DeclaredContract, World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
-from zapwatch.messages.event_parser import EventError
+from zapwatch.messages.message import EventError
 
 
 class TestGowa(DeclaredContract):

@@ -16,7 +16,7 @@ from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import Calls, GatewayError, GatewayResponse
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import Wanted
 
 Exchange = tuple[str, str, object, GatewayResponse]
 

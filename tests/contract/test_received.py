@@ -22,9 +22,7 @@ from zapwatch.channels import Channel, Status
 from zapwatch.config.readers import AuditMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.event_parser import parse
-from zapwatch.messages.received import Delivered, Received, Wanted, bare_id
-from zapwatch.messages.webhook_log import Direction
+from zapwatch.messages.message import Delivered, Direction, Received, Wanted, bare_id, parse_event
 
 _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages]
 _HOUR = 3600.0
@@ -164,7 +162,9 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
     if place is not None:
         made, posted = made[place], posted[place]
     assert {name: made.get(name) for name in posted} == posted
-    [parsed] = parse(ADAPTERS[kind], json.dumps(received.events["A"]).encode(), phone.now)
+    [parsed] = parse_event(
+        ADAPTERS[kind].read_event, json.dumps(received.events["A"]).encode(), phone.now
+    )
     channel = phone.world.channel()
     assert (parsed.key, parsed.direction) == (channel.message_key, Direction.IN)
     assert bare_id(parsed.id) == "A"

@@ -14,7 +14,7 @@ from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.base import GatewayError, QrKind
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import Wanted
 
 
 class TestWaha(GatewayContract):

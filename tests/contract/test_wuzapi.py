@@ -12,7 +12,7 @@ from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.event_parser import EventError, parse
+from zapwatch.messages.message import EventError, parse_event
 
 # What the list says for each of the description's words.
 _FLAGS = {
@@ -90,7 +90,7 @@ class TestWuzapi(DeclaredContract):
         """It is what wuzapi posts where WEBHOOK_FORMAT is not json."""
         body = b"jsonData=%7B%22type%22%3A%22Message%22%7D&userID=0f"
         with pytest.raises(EventError):
-            parse(ADAPTERS["wuzapi"], body, 0.0)
+            parse_event(ADAPTERS["wuzapi"].read_event, body, 0.0)
 
     def test_the_list_of_older_releases_is_bare(self, monkeypatch: pytest.MonkeyPatch) -> None:
         listed = [_USER | _FLAGS["logged in"]]

@@ -30,7 +30,7 @@ from reconnect_hook.dashboard.qr import QrState, QrWatches
 from tests.support.waiting import wait_until
 from zapwatch.config import Settings, parse
 from zapwatch.gateways.registry import adapter_of, make_gateway
-from zapwatch.messages.event_parser import parse as parse_event
+from zapwatch.messages.message import parse_event
 
 _SECRET = "not-a-real-secret"
 _STATES = {
@@ -193,7 +193,7 @@ def test_a_gateway_is_added_by_a_description_of_at_most_40_lines(
         wait_until(lambda: watches.look("sem par")[0] is QrState.CONNECTED, 30, "the scan")
 
         event = post.split("'")[-2].encode()
-        (message,) = parse_event(adapter_of(gateway), event, 1_770_000_000.0)
+        (message,) = parse_event(adapter_of(gateway).read_event, event, 1_770_000_000.0)
         assert message.key == "shop"
 
 

@@ -19,7 +19,7 @@ from zapwatch.channels import Channel, Status
 from zapwatch.config import GatewaySettings, parse
 from zapwatch.db import Database
 from zapwatch.messages.channel_list import Activity
-from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.message import ActivitySnapshot
 from zapwatch.messages.source import LogMessages, find_since_last_run
 from zapwatch.messages.webhook_log import MessageLog
 

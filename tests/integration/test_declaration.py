@@ -21,8 +21,7 @@ from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.declaration import DeclarationError, read_file
 from zapwatch.gateways.declared import DeclaredGateway, adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
-from zapwatch.messages.event_parser import parse as parse_event
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import Wanted, parse_event
 
 _NOW = 1_770_000_000.0
 _OWN = """
@@ -324,7 +323,7 @@ def test_a_time_that_cannot_be_read_gives_way_to_the_arrivals(at: object) -> Non
     event = APIS["gowa"].event(SimulatedMessage("loja", outgoing=False), _NOW)
     event["payload"]["timestamp"] = at
     body = json.dumps(event).encode()
-    assert [one.at for one in parse_event(ADAPTERS["gowa"], body, _NOW)] == [_NOW]
+    assert [one.at for one in parse_event(ADAPTERS["gowa"].read_event, body, _NOW)] == [_NOW]
 
 
 _BY_CALL = """

@@ -16,11 +16,10 @@ from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.messages import source as source_module
-from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import EventStore
-from zapwatch.messages.received import Delivered
+from zapwatch.messages.message import Delivered, Direction, Message, MessageLogError
 from zapwatch.messages.source import LogMessages, StoredMessages
-from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
+from zapwatch.messages.webhook_log import MessageLog
 
 _WEB = "false_5500000000001@c.us_"
 _HOUR = 3600.0

@@ -20,12 +20,16 @@ from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import ChannelList
 from zapwatch.messages import event_store as store_module
-from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
-from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
-from zapwatch.messages.payloads import make_token
+from zapwatch.messages.message import (
+    ActivitySnapshot,
+    Direction,
+    Message,
+    MessageLogError,
+    RecentMessages,
+    make_token,
+)
 from zapwatch.messages.source import StoredMessages
-from zapwatch.messages.webhook_log import Direction, MessageLogError
 
 _NOW = 1_770_000_000.0
 _LOJA, _OTHER = Channel("Loja 1", Status.CONNECTED), Channel("other", Status.CONNECTED)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.message_logs import WrittenLog
-from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
-from zapwatch.messages.payloads import make_token
+from zapwatch.messages.log_tailer import LogTailer
+from zapwatch.messages.message import ActivitySnapshot, Direction, make_token
 from zapwatch.messages.source import LogMessages
-from zapwatch.messages.webhook_log import Direction, MessageLog
+from zapwatch.messages.webhook_log import MessageLog
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling

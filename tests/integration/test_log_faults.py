@@ -18,8 +18,9 @@ from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
 from zapwatch.messages import log_tailer, webhook_log
-from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
-from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
+from zapwatch.messages.log_tailer import LogTailer
+from zapwatch.messages.message import ActivitySnapshot, Direction, MessageLogError
+from zapwatch.messages.webhook_log import MessageLog
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling

@@ -23,10 +23,10 @@ from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
 from zapwatch.clock import Clock
 from zapwatch.messages import log_tailer
-from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
-from zapwatch.messages.payloads import make_token
+from zapwatch.messages.log_tailer import LogTailer
+from zapwatch.messages.message import ActivitySnapshot, Direction, MessageLogError, make_token
 from zapwatch.messages.source import LogMessages
-from zapwatch.messages.webhook_log import Direction, Head, MessageLog, MessageLogError, Row
+from zapwatch.messages.webhook_log import Head, MessageLog, Row
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling

@@ -25,7 +25,7 @@ from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.readers import AuditMode, ReplayMode
 from zapwatch.gateways.base import Gateway
-from zapwatch.messages.received import Received, ReceivedMessage, Wanted
+from zapwatch.messages.message import Received, ReceivedMessage, Wanted
 
 
 class _Audited(World):

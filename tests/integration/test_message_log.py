@@ -26,8 +26,8 @@ from tests.support.raw_server import Conversation, RawServer, deaf_port
 from zapwatch import http
 from zapwatch.channels import Channel, Names, Status
 from zapwatch.config import collect, parse, parse_pixelhub_env
-from zapwatch.messages.payloads import make_token
-from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
+from zapwatch.messages.message import Direction, MessageLogError, make_token
+from zapwatch.messages.webhook_log import CHANNEL_PATHS, MessageLog, Row
 
 
 @pytest.fixture

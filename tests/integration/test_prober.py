@@ -21,7 +21,7 @@ from zapwatch.channels import ByName, Status
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayErrorKind, WebhookConfig
-from zapwatch.messages.received import ReceivedMessage
+from zapwatch.messages.message import ReceivedMessage
 
 _PROBE = ProbeSettings(ProbeKind.QUERY, ByName({}), 60.0, 15.0, 6, ByName({}), "ping")
 _BY_QUERY = Options(can_query=True, probe=_PROBE)

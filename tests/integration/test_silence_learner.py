@@ -21,7 +21,7 @@ from zapwatch.config import Settings, parse
 from zapwatch.messages import history
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.history import read_histories
-from zapwatch.messages.payloads import make_token
+from zapwatch.messages.message import make_token
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLog
 

@@ -21,7 +21,7 @@ from tests.support.world import Options, World
 from zapwatch.channels import ByName
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.messages.payloads import make_token
+from zapwatch.messages.message import make_token
 
 _PROBE = ProbeSettings(ProbeKind.ECHO, ByName({}), 60.0, 15.0, 100, ByName({}), "ping")
 

@@ -30,8 +30,8 @@ from zapwatch.channels import Channel
 from zapwatch.config import parse
 from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages import event_parser
 from zapwatch.messages.event_store import EventStore
+from zapwatch.messages.message import parse_event
 from zapwatch.messages.source import AliasedMessages, LogMessages, StoredMessages
 from zapwatch.messages.webhook_log import MessageLog
 
@@ -128,7 +128,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
 
     def take(message: SimulatedMessage) -> None:
         body = json.dumps(APIS[kind].event(message, time.time())).encode()
-        for one in event_parser.parse(type(client), body, time.time()):
+        for one in parse_event(client.read_event, body, time.time()):
             inbox.take("wpp", one)
             inbox.write()
 

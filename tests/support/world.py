@@ -50,17 +50,16 @@ from zapwatch.gateways.base import (
     QrKind,
     WebhookConfig,
 )
-from zapwatch.messages.log_tailer import RecentMessages
-from zapwatch.messages.received import (
+from zapwatch.gateways.helpers import Entry, read_pages
+from zapwatch.messages.message import (
     Delivered,
-    Entry,
+    MessageLogError,
     Received,
     ReceivedMessage,
+    RecentMessages,
     Wanted,
-    read_pages,
 )
 from zapwatch.messages.source import no_pause
-from zapwatch.messages.webhook_log import MessageLogError
 
 GATEWAY = "wpp"
 

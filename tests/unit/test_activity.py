@@ -7,8 +7,7 @@ import pytest
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.messages.channel_list import Activity
-from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.message import ActivitySnapshot, MessageLogError
 
 _NOW = 1_770_000_000.0
 

@@ -24,8 +24,7 @@ from zapwatch.channels import Channel, Status
 from zapwatch.config.readers import MessageSourceKind
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.history import History
-from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.message import ActivitySnapshot, MessageLogError
 
 _KNOWN = ActivitySnapshot(1_000.0, {"Loja": 900.0}, messages={}, rows_read=1)
 _LIMIT = 3_600.0

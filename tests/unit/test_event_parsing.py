@@ -14,16 +14,15 @@ from demo.simulator.messages import SimulatedMessage as Born
 from demo.simulator.payloads import PLACES, message_payload, other_payload
 from tests.support.examples import examples
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.event_parser import EventError, Message, parse
-from zapwatch.messages.payloads import make_token
-from zapwatch.messages.webhook_log import MESSAGE_EVENTS, Direction
+from zapwatch.messages.message import Direction, EventError, Message, make_token, parse_event
+from zapwatch.messages.webhook_log import MESSAGE_EVENTS
 
 _NOW = 1_770_000_000.0
 _KINDS = ("wrapper", "wppconnect", "evolution", "waha")
 
 
 def read(kind: str, event: object, now: float = _NOW) -> Message | None:
-    found = parse(ADAPTERS[kind], json.dumps(event).encode(), now)
+    found = parse_event(ADAPTERS[kind].read_event, json.dumps(event).encode(), now)
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -202,7 +201,7 @@ def test_each_of_several_says_whether_it_can_be_read_and_was_taken() -> None:
     readable = {"key": {"id": "B"}, "messageTimestamp": int(_NOW) - 60}
     pending = {"key": {"id": "C", "fromMe": True}, "status": "PENDING"}
     event = evolution(data=[readable, _STUB, pending])
-    found = parse(ADAPTERS["evolution"], json.dumps(event).encode(), _NOW)
+    found = parse_event(ADAPTERS["evolution"].read_event, json.dumps(event).encode(), _NOW)
     assert [(one.id, one.readable, one.heard) for one in found] == [
         ("B", True, True),
         ("A", False, True),
@@ -281,7 +280,7 @@ def test_evolutions_long_numbers_and_lists_are_read() -> None:
     assert message("evolution", evolution(data={"messageTimestamp": long})).at == _NOW - 5
     several = [{"messageTimestamp": int(_NOW) - age} for age in (90, 7, 60)]
     event = evolution(data=[*several, "stray"])
-    found = parse(ADAPTERS["evolution"], json.dumps(event).encode(), _NOW)
+    found = parse_event(ADAPTERS["evolution"].read_event, json.dumps(event).encode(), _NOW)
     assert [one.at for one in found] == [_NOW - 90, _NOW - 7, _NOW - 60]
     assert message("evolution", evolution(data=[])).at == _NOW
 
@@ -303,7 +302,7 @@ def test_each_of_whapis_messages_has_a_direction_of_its_own() -> None:
         {"id": "g", "from_me": True, "timestamp": _NOW, "source": "mobile", "status": "sent"},
         {"id": "h", "from_me": False, "timestamp": _NOW, "source": "mobile", "status": "pending"},
     )
-    found = parse(ADAPTERS["whapi"], json.dumps(event).encode(), _NOW)
+    found = parse_event(ADAPTERS["whapi"].read_event, json.dumps(event).encode(), _NOW)
     assert [(one.id, one.direction, one.at - _NOW, one.heard) for one in found] == [
         ("a", Direction.IN, -3, True),
         ("b", Direction.OUT, -2, True),
@@ -324,7 +323,7 @@ def test_an_echo_among_several_messages_is_that_message_alone() -> None:
         {"id": "b", "from_me": False, "text": {"body": f"Zapwatch {token}"}},
         {"id": "c", "from_me": True, "source": "api", "text": {"body": f"Zapwatch {token}"}},
     )
-    found = parse(ADAPTERS["whapi"], json.dumps(event).encode(), _NOW)
+    found = parse_event(ADAPTERS["whapi"].read_event, json.dumps(event).encode(), _NOW)
     assert [(one.id, one.echo) for one in found] == [("a", None), ("b", token)]
 
 
@@ -347,7 +346,7 @@ def test_an_echo_among_several_messages_is_that_message_alone() -> None:
     ],
 )
 def test_what_whapi_tells_besides_new_messages_proves_nothing(event: dict[str, Any]) -> None:
-    assert parse(ADAPTERS["whapi"], json.dumps(event).encode(), _NOW) == []
+    assert parse_event(ADAPTERS["whapi"].read_event, json.dumps(event).encode(), _NOW) == []
 
 
 @pytest.mark.parametrize("name", [None, "", ["x"], "x" * 256])
@@ -391,7 +390,7 @@ def test_a_message_without_a_usable_channel_is_refused(kind: str, name: object) 
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(EventError, match="not JSON"):
-        parse(ADAPTERS["waha"], body, _NOW)
+        parse_event(ADAPTERS["waha"].read_event, body, _NOW)
 
 
 @pytest.mark.parametrize("event", [None, [], "message", 7, [{"event": "message"}]])

@@ -19,8 +19,7 @@ from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import GatewayErrorKind, LeftOut, Operation
-from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.webhook_log import Direction
+from zapwatch.messages.message import ActivitySnapshot, Direction
 from zapwatch.metrics import MetricsPage
 
 _SHOP = Channel("loja", Status.CONNECTED)

@@ -11,7 +11,7 @@ from reconnect_hook.alerts import PayloadError, parse_alerts
 from zapwatch import http
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.http import MAX_BODY_BYTES, HttpResponse, parse_json
-from zapwatch.messages.event_parser import EventError, parse
+from zapwatch.messages.message import EventError, parse_event
 
 _SMALLEST = ["[]", "{}", "[1]", '{"a":1}', "0", "1.5", '"ab"', "null", "[[]]", '{"":{}}', "12345"]
 
@@ -59,4 +59,8 @@ def test_what_is_posted_is_bounded_as_well() -> None:
     with pytest.raises(PayloadError, match="not JSON"):
         parse_alerts(b'{"version": "4", "alerts": ' + many + b"}", {"wpp"})
     with pytest.raises(EventError, match="not JSON"):
-        parse(WahaGateway, b'{"event": "message", "session": "a", "payload": ' + many + b"}", 0.0)
+        parse_event(
+            WahaGateway.read_event,
+            b'{"event": "message", "session": "a", "payload": ' + many + b"}",
+            0.0,
+        )

@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 
 from reconnect_hook.message_audit import Audit, AuditResult, judge
-from zapwatch.messages.received import (
-    Delivered,
-    Entry,
-    IdSet,
-    Received,
-    Wanted,
-    bare_id,
-    read_chats,
-    seconds_of,
-)
+from zapwatch.gateways.helpers import Entry, read_chats
+from zapwatch.messages.message import Delivered, IdSet, Received, Wanted, bare_id, seconds_of
 
 _NOW = 1_700_000_000.0
 

@@ -16,7 +16,7 @@ from werkzeug.test import Client, TestResponse
 from exporter.app import Receiver, Sender
 from zapwatch.front import MAX_REQUEST_BYTES
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.event_parser import Message
+from zapwatch.messages.message import Message
 
 _TOKEN = "not-a-real-token/+?&"
 _BEARER = {"Authorization": f"Bearer {_TOKEN}"}

@@ -24,7 +24,7 @@ from tests.support.world import Options, World
 from zapwatch.channels import ByName, Channel, Status
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.messages.payloads import make_token
+from zapwatch.messages.message import make_token
 
 _DAY = 86400.0
 _PAUSE = 900.0

@@ -24,7 +24,7 @@ from zapwatch.clock import Clock
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
-from zapwatch.messages.log_tailer import RecentMessages
+from zapwatch.messages.message import RecentMessages
 
 _SEEDS = examples(20)
 _EVER = float("inf")

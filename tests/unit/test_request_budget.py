@@ -17,7 +17,7 @@ from zapwatch.gateways.base import (
 )
 from zapwatch.gateways.registry import MONTH_SECONDS, CallBudget, ListBudget
 from zapwatch.gateways.whapi import WhapiGateway
-from zapwatch.messages.received import Wanted
+from zapwatch.messages.message import Wanted
 
 _PER_MONTH = 1000
 _CHANNELS = 4

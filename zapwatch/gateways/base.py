@@ -16,8 +16,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, folded
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
-from zapwatch.messages.payloads import EventMessage
-from zapwatch.messages.received import Received, Wanted
+from zapwatch.messages.message import EventMessage, Received, Wanted
 
 
 class Operation(enum.StrEnum):

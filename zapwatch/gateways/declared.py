@@ -37,21 +37,15 @@ from zapwatch.gateways.declaration import (
     read_file,
 )
 from zapwatch.gateways.helpers import (
+    Entry,
     in_path,
+    is_of_a_chat,
     map_concurrently,
     number_of,
+    read_chats,
     read_pairing_code,
 )
-from zapwatch.messages.payloads import EventMessage
-from zapwatch.messages.received import (
-    Entry,
-    Received,
-    Wanted,
-    bare_id,
-    is_of_a_chat,
-    read_chats,
-    seconds_of,
-)
+from zapwatch.messages.message import EventMessage, Received, Wanted, bare_id, seconds_of
 
 _STATE_SECONDS = 10.0
 _PAIRING_SECONDS = 60.0

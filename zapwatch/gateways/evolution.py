@@ -32,20 +32,22 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
+    Entry,
     in_path,
+    is_of_a_chat,
     map_concurrently,
     number_of,
-    object_at,
+    read_pages,
     read_pairing_code,
 )
-from zapwatch.messages.payloads import EventMessage, is_from_me, is_stub
-from zapwatch.messages.received import (
-    Entry,
+from zapwatch.messages.message import (
+    EventMessage,
     Received,
     Wanted,
     bare_id,
-    is_of_a_chat,
-    read_pages,
+    is_from_me,
+    is_stub,
+    object_at,
     seconds_of,
 )
 

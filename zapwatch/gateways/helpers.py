@@ -1,17 +1,19 @@
-"""Helpers of the adapters: paths, phone numbers, pairing codes, parallel calls, starts."""
+"""Helpers of the adapters: paths, numbers, pairing codes, parallel calls, starts, message lists."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from zapwatch.channels import is_usable_id
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import Failure, GatewayErrorKind, PairingCode
+from zapwatch.messages.message import IdSet, Received, ReceivedMessage, Wanted
 
 
 def in_path(channel_id: str) -> str:
@@ -19,13 +21,6 @@ def in_path(channel_id: str) -> str:
     if not is_usable_id(channel_id):
         raise Failure(GatewayErrorKind.INVALID, "a channel id that no URL can hold")
     return quote(channel_id, safe="")
-
-
-def object_at(holder: Any, *names: str) -> dict[str, Any]:
-    """Return the object at a path of names, an empty one if it is missing."""
-    for name in names:
-        holder = holder.get(name) if isinstance(holder, dict) else None
-    return holder if isinstance(holder, dict) else {}
 
 
 _LONGEST = 15  # digits of a phone number, by ITU-T E.164
@@ -137,3 +132,112 @@ class SessionStartTracker:
                 return True
             del self._started_at[channel_id]
             return False
+
+
+MOST_MESSAGES = 50_000
+"""Limit of messages per channel and read."""
+_MOST_PAGES = 1000  # of one chat
+_KIND = re.compile(r"[A-Za-z_]{1,20}")
+
+
+class ChatError(Exception):
+    """The gateway does not return one chat's messages. ``str()`` is the reason."""
+
+
+def is_of_a_chat(chat: object) -> bool:
+    """Whether this is the name of a person or a group, not of a status, list or newsletter."""
+    return not (isinstance(chat, str) and chat.endswith(("@broadcast", "@newsletter")))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Entry of a gateway's list; ``id`` None if it does not count as a message.
+
+    ``at`` is in Unix seconds, None if unknown.
+    """
+
+    at: float | None
+    id: str | None = None
+    kind: object = None
+    chat: object = None
+    row: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Whole entry."""
+
+
+def read_pages(pages: Iterable[list[Entry]], wanted: Wanted) -> Received:
+    """Return the wanted messages of one list; see read_chats()."""
+    return read_chats([pages], wanted)
+
+
+def read_chats(chats: Iterable[Iterable[list[Entry]]], wanted: Wanted) -> Received:
+    """Return the wanted messages of chats; the pages of each are newest first.
+
+    Times are checked here, since gateways ignore filters; reading a chat ends with a page whose
+    entries are all older than ``since``. Only wanted messages are kept in memory; their ``events``
+    are whole entries.
+    """
+    reading = _Reading(wanted)
+    for pages in chats:
+        try:
+            reading.read(pages)
+        except ChatError as error:
+            reading.why = reading.why or str(error)
+        if reading.count > MOST_MESSAGES:
+            break
+    return Received(tuple(reading.found), reading.why, reading.rows, reading.count)
+
+
+class _Reading:
+    """The messages of the chats that have been read."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.found: list[ReceivedMessage] = []
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.why = ""
+        self.count = 0
+        self._wanted = wanted
+        self._counted = IdSet()
+
+    def read(self, pages: Iterable[list[Entry]]) -> None:
+        """Read one chat; raise ChatError."""
+        before: set[str] = set()
+        for number, page in enumerate(pages):
+            ids = {entry.id for entry in page if entry.id is not None}
+            self._take(page)
+            if self.count > MOST_MESSAGES or number > _MOST_PAGES:
+                self.why = f"there are more than {MOST_MESSAGES} messages"
+                return
+            if ids and ids <= before:
+                self.why = "the gateway repeats a page of its list"
+                return
+            before = ids
+            times = [entry.at for entry in page if entry.at is not None]
+            if times and max(times) < self._wanted.since:
+                return
+
+    def _take(self, page: Iterable[Entry]) -> None:
+        inside: dict[str, tuple[Entry, float]] = {}
+        for entry in page:
+            if entry.id is None:
+                continue
+            if entry.at is None:
+                self.why = "the gateway lists messages without their time"
+            elif self._wanted.since <= entry.at <= self._wanted.until:
+                inside.setdefault(entry.id, (entry, entry.at))
+        new = inside.keys() - self._counted.among(inside)
+        self._counted.add(new)
+        self.count += len(new)
+        wanted = set(self._wanted.among(new))
+        for id_, (entry, at) in inside.items():
+            if id_ in wanted:
+                self.found.append(_message(entry, id_, at))
+                if self._wanted.events:
+                    self.rows[id_] = entry.row
+
+
+def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
+    """Return an entry without text and number."""
+    chat = entry.chat if isinstance(entry.chat, str) else ""
+    digits = "".join(c for c in chat.partition("@")[0] if "0" <= c <= "9")
+    named = isinstance(entry.kind, str) and _KIND.fullmatch(entry.kind)
+    return ReceivedMessage(id_, at, str(entry.kind) if named else "other", digits[-4:])

@@ -35,19 +35,22 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
+    Entry,
     in_path,
+    is_of_a_chat,
     number_of,
-    object_at,
+    read_chats,
     read_pairing_code,
 )
-from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, is_stub
-from zapwatch.messages.received import (
-    Entry,
+from zapwatch.messages.message import (
+    CIPHERTEXT,
+    EventMessage,
     Received,
     Wanted,
     bare_id,
-    is_of_a_chat,
-    read_chats,
+    is_from_me,
+    is_stub,
+    object_at,
     seconds_of,
 )
 

@@ -28,21 +28,15 @@ from zapwatch.gateways.base import (
     QrKind,
 )
 from zapwatch.gateways.helpers import (
+    Entry,
     in_path,
+    is_of_a_chat,
     map_concurrently,
     number_of,
+    read_pages,
     read_pairing_code,
 )
-from zapwatch.messages.payloads import EventMessage
-from zapwatch.messages.received import (
-    Entry,
-    Received,
-    Wanted,
-    bare_id,
-    is_of_a_chat,
-    read_pages,
-    seconds_of,
-)
+from zapwatch.messages.message import EventMessage, Received, Wanted, bare_id, seconds_of
 
 # By text, since the status numbers are only partly documented.
 _STATUSES = {

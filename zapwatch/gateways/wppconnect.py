@@ -29,22 +29,25 @@ from zapwatch.gateways.base import (
     QrKind,
 )
 from zapwatch.gateways.helpers import (
+    ChatError,
+    Entry,
     SessionStartTracker,
     in_path,
+    is_of_a_chat,
     map_concurrently,
     number_of,
+    read_chats,
     read_pairing_code,
 )
 from zapwatch.http import parse_json
-from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, message_id
-from zapwatch.messages.received import (
-    ChatError,
-    Entry,
+from zapwatch.messages.message import (
+    CIPHERTEXT,
+    EventMessage,
     Received,
     Wanted,
     bare_id,
-    is_of_a_chat,
-    read_chats,
+    is_from_me,
+    message_id,
     seconds_of,
 )
 

@@ -19,14 +19,16 @@ from zapwatch.gateways.base import (
     QrKind,
     error_message,
 )
-from zapwatch.gateways.helpers import in_path, object_at
-from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, message_id
-from zapwatch.messages.webhook_log import (
-    CHANNEL_PATHS,
-    MESSAGE_EVENTS,
-    WRITTEN_BY_GATEWAY,
+from zapwatch.gateways.helpers import in_path
+from zapwatch.messages.message import (
+    CIPHERTEXT,
     Direction,
+    EventMessage,
+    is_from_me,
+    message_id,
+    object_at,
 )
+from zapwatch.messages.webhook_log import CHANNEL_PATHS, MESSAGE_EVENTS, WRITTEN_BY_GATEWAY
 
 _T = TypeVar("_T")
 

@@ -10,9 +10,7 @@ from typing import NamedTuple
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.messages.history import History
-from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
-from zapwatch.messages.received import Delivered
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.message import ActivitySnapshot, Delivered, MessageLogError, RecentMessages
 
 
 class _Counted(NamedTuple):

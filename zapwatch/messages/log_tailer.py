@@ -6,13 +6,14 @@ import json
 import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from zapwatch.channels import rekeyed
 from zapwatch.clock import Clock
-from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, MessageLogError, Row
+from zapwatch.messages.message import ActivitySnapshot, Direction
+from zapwatch.messages.webhook_log import Head, Ids, MessageLog, Row
 
 _SLACK_SECONDS = 300.0  # tolerance for rows out of order and for clock corrections
 
@@ -53,70 +54,6 @@ FUTURE_SECONDS = 300.0  # tolerance for clock corrections; later times are inval
 _MOST_CHANNELS = 100_000
 _MOST_KEPT = 20_000  # channels in a checkpoint
 _MOST_SINCE = 20_000  # rows since a checkpoint; beyond that, reading backwards is shorter
-
-
-@dataclass(frozen=True, slots=True)
-class ActivitySnapshot:
-    """Result of one poll. Times are Unix seconds by the database's clock, keys are channel keys.
-
-    ``last_heard`` is the time of the last message through WhatsApp, see Row. ``unread`` is the
-    number of ids still to be read, among which may be a channel's true last message.
-    ``receiver_gaps`` are the periods in which no message could be noticed. If messages are not
-    ``counted``, a channel without an age is unknown rather than silent.
-
-    Counted separately, since they are no proof of life: ``undecryptable`` messages by channel key,
-    and rows of messages that are ``unnamed``. ``clock_offset`` is the offset in seconds of the
-    newest rows' times from the database's clock when they were written (negative: earlier), 0 if it
-    is less than half an hour.
-    """
-
-    now: float
-    last_message: Mapping[str, float]
-    messages: Mapping[tuple[str, Direction], int]
-    rows_read: int
-    unread: int = 0
-    receiver_gaps: Sequence[tuple[float, float]] = ()
-    counted: bool = True
-    last_heard: Mapping[str, float] = field(default_factory=dict)
-    undecryptable: Mapping[str, int] = field(default_factory=dict)
-    unnamed: int = 0
-    clock_offset: float = 0.0
-
-    def heard_age(self, key: str) -> float | None:
-        """Return the seconds since the channel was last heard, without receiver gaps."""
-        return self._age(self.last_heard.get(key))
-
-    def age(self, key: str) -> float | None:
-        """Return the seconds since the channel's last known message, without receiver gaps.
-
-        None if no message is known.
-        """
-        return self._age(self.last_message.get(key))
-
-    def _age(self, last: float | None) -> float | None:
-        if last is None:
-            return None
-        unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.receiver_gaps)
-        return max(0.0, self.now - last - unheard)
-
-
-@dataclass(slots=True)
-class RecentMessages:
-    """Messages of a time window that ends now.
-
-    ``ages`` are the seconds since a channel key was last heard, ``echoes`` the tokens of received
-    echoes, and ``gap`` is the reason why messages may be missing, empty for none.
-    """
-
-    ages: dict[str, float] = field(default_factory=dict)
-    echoes: set[str] = field(default_factory=set)
-    gap: str = ""
-
-    def complete(self) -> RecentMessages:
-        """Return the messages; raise MessageLogError if some may be missing."""
-        if self.gap:
-            raise MessageLogError(self.gap)
-        return self
 
 
 class _Recent(NamedTuple):

@@ -29,15 +29,15 @@ from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
 from zapwatch.messages.history import HOURS, History, read_histories
-from zapwatch.messages.log_tailer import (
-    CLOCK_OFF_SECONDS,
-    FUTURE_SECONDS,
+from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS, FUTURE_SECONDS, LogTailer
+from zapwatch.messages.message import (
     ActivitySnapshot,
-    LogTailer,
+    Delivered,
+    IdSet,
+    MessageLogError,
     RecentMessages,
 )
-from zapwatch.messages.received import Delivered, IdSet
-from zapwatch.messages.webhook_log import Head, MessageLog, MessageLogError, Row
+from zapwatch.messages.webhook_log import Head, MessageLog, Row
 
 
 def no_pause() -> None:

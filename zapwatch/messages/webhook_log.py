@@ -10,7 +10,6 @@ MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
 
 from __future__ import annotations
 
-import enum
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
@@ -30,28 +29,24 @@ from zapwatch.clock import Clock
 from zapwatch.db import mysql_reader, one_line
 from zapwatch.gateways.whapi import WHAPI_EVENT_TYPE, whapi_messages
 from zapwatch.http import parse_json
-from zapwatch.messages.payloads import (
+from zapwatch.messages.message import (
     CIPHERTEXT,
     MARK,
     MOST_BYTES,
     TOKEN_LENGTH,
+    Direction,
     EventMessage,
+    MessageLogError,
+    bare_id,
     find_token,
     is_for,
     is_token,
+    is_untaken,
 )
-from zapwatch.messages.received import bare_id
 
 _STATEMENT_SECONDS = 1.0  # after which the server aborts a statement
 _LARGE_ROW_SECONDS = 8.0  # the same for a statement of one row, which may have 16 MB
 _MOST_ENTRIES = 1000  # messages of one large row
-
-
-class Direction(enum.StrEnum):
-    """Direction of a message, seen from the channel."""
-
-    IN = "in"
-    OUT = "out"
 
 
 MESSAGE_EVENTS = {
@@ -72,21 +67,6 @@ WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
 They do not prove that anything came through WhatsApp: a panel that answers customers would keep the
 log of a dead session fresh. Messages sent from the phone, ``onselfmessage``, do.
 """
-
-
-def is_untaken(ack: object) -> bool:
-    """Whether the ``ack`` of an own message means pending or refused by WhatsApp.
-
-    Without an ``ack``, it may have been accepted.
-    """
-    if isinstance(ack, str):
-        if ack.strip().upper() in {"PENDING", "CLOCK", "ERROR", "FAILED"}:
-            return True
-        try:
-            ack = float(ack)
-        except ValueError:
-            return False
-    return isinstance(ack, int | float) and not isinstance(ack, bool) and ack <= 0
 
 
 CHANNEL_PATHS = (
@@ -124,10 +104,6 @@ _ID_PATHS = (
 _LONGEST_IDS = 4000  # characters of a payload's ids
 
 
-class MessageLogError(Exception):
-    """Reading the log failed. ``str()`` is one line without the password."""
-
-
 class _TooSlow(MessageLogError):  # noqa: N818 - fewer rows may succeed
     """The server aborted the statement."""
 
@@ -151,7 +127,7 @@ class Row:
     ``other_time`` is the second possible time of a row whose local time is ambiguous, at the end of
     daylight saving. ``heard``: it came through WhatsApp or was accepted by WhatsApp, rather than
     only requested at the gateway. ``echo`` is the token of an echo that the channel has received
-    (see payloads.py); the sender's copy of an echo is not a channel's message. A row that is not
+    (see message.py); the sender's copy of an echo is not a channel's message. A row that is not
     ``readable`` could not be decrypted. ``unnamed``: a message whose payload has no channel.
     """
 

@@ -27,7 +27,7 @@ from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.message import MessageLogError
 from zapwatch.server import fail
 from zapwatch.setup import dialog
 from zapwatch.setup.dialog import (
