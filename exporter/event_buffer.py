@@ -54,6 +54,7 @@ class _Box:
 
     stored: frozenset[str] | None = None
     """Channels listed before the program's start, once read; they count until the first list."""
+    channels: Collection[Channel] = ()
     listed: frozenset[str] = frozenset()
     names: Names = field(default_factory=Names)
     last: dict[str, Last] = field(default_factory=dict)
@@ -200,10 +201,12 @@ class Inbox:
 
     def list_channels(self, gateway: str, channels: Collection[Channel]) -> None:
         """Set a gateway's channels; drop the counts of removed ones."""
+        box = self._boxes[gateway]
+        if channels is box.channels:
+            return
         keys = frozenset(key for one in channels for key in (one.key, one.message_key))
         with self._lock:
-            box = self._boxes[gateway]
-            box.names = Names(channels)
+            box.channels, box.names = channels, Names(channels)
             if keys and not box.listed:
                 box.rename()
             if keys != box.listed:

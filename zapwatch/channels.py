@@ -158,18 +158,16 @@ class Channel:
     """Identity, see channel_key()."""
     message_key: str = field(init=False, repr=False, compare=False)
     """Identity in log and events."""
+    connected: bool = field(init=False, repr=False, compare=False)
+    """Whether the gateway reports the channel as connected."""
 
     def __post_init__(self) -> None:
-        """Compute the identities once, since each rendering reads them."""
+        """Compute once what each rendering reads."""
         key = channel_key(self.id)
         object.__setattr__(self, "key", key)
         alias = self.alias
         object.__setattr__(self, "message_key", channel_key(alias) if alias else key)
-
-    @property
-    def connected(self) -> bool:
-        """Whether the gateway reports the channel as connected."""
-        return self.status is Status.CONNECTED
+        object.__setattr__(self, "connected", self.status is Status.CONNECTED)
 
 
 class Names:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import tzinfo
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from exporter.silence.profile import (
 from zapwatch.channels import ByName, Channel, folded
 from zapwatch.config import GatewaySettings, Settings, SilenceMode
 from zapwatch.config.readers import ProbeKind
+from zapwatch.gateways.base import MAX_CHANNELS
 from zapwatch.messages.history import HOURS, Gap, History
 
 _LEAST_DAYS = 7.0  # of history, the minimum to learn a channel
@@ -305,9 +307,10 @@ class Thresholds:
 
     def __init__(self, gateway: GatewaySettings, bounds: Bounds, *, can_query: bool) -> None:
         """``can_query`` if the gateway has a safe query to probe with."""
-        self._gateway = gateway
+        self._probe_after = gateway.probe.after_minutes * 60
         self._bounds = bounds
-        self._can_query = can_query
+        # Kept by channel, since most are the same at the next rendering.
+        self._kind_of = lru_cache(MAX_CHANNELS)(partial(gateway.probe.kind_of, can_query=can_query))
         self._fixed = Threshold(gateway.silent_hours * 3600, SilenceMode.FIXED)
         self._overrides = ByName(
             {
@@ -330,7 +333,7 @@ class Thresholds:
         key = channel.key
         last = last_message.get(key)
         learned = model.of(channel) if model else None
-        override = self._overrides.of(channel)
+        override = self._overrides.of(channel) if self._overrides else None
         if learned is None or last is None or override:
             return override or self._fixed
         self._forget_other(model)
@@ -348,12 +351,12 @@ class Thresholds:
 
         At most ``most``, the seconds after which the channel counts as silent.
         """
-        if self._gateway.probe.kind_of(channel, can_query=self._can_query) is ProbeKind.OFF:
+        if self._kind_of(channel) is ProbeKind.OFF:
             return None
         last = last_heard.get(channel.key)
         learned = model.of(channel) if model else None
         if learned is None or last is None:
-            return min(most, self._gateway.probe.after_minutes * 60)
+            return min(most, self._probe_after)
         self._forget_other(model)
         at, seconds = self._suspicions.get(channel.key, (None, most))
         if at != last:

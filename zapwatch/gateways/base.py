@@ -221,6 +221,9 @@ class GatewayResponse(HttpResponse):
     def json_value(self) -> Any:
         """Return the JSON of a successful response; raise Failure for any other."""
         parsed = self.json()
+        refused = isinstance(parsed, dict) and parsed.get("success") is False
+        if self.is_success and not self.is_html and parsed is not None and not refused:
+            return parsed
         message = error_message(parsed)
         suffix = f": {message}" if message else ""
         if self.status == 429:
@@ -248,9 +251,7 @@ class GatewayResponse(HttpResponse):
             raise Failure(
                 GatewayErrorKind.INVALID, f"HTTP {self.status} with a body that is not JSON"
             )
-        if isinstance(parsed, dict) and parsed.get("success") is False:
-            raise Failure(GatewayErrorKind.INVALID, f"the gateway answered success=false{suffix}")
-        return parsed
+        raise Failure(GatewayErrorKind.INVALID, f"the gateway answered success=false{suffix}")
 
 
 def error_message(parsed: Any) -> str:

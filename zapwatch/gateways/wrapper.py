@@ -24,7 +24,6 @@ from zapwatch.messages.message import (
     CIPHERTEXT,
     Direction,
     EventMessage,
-    is_from_me,
     message_id,
     object_at,
 )
@@ -111,7 +110,7 @@ class WrapperGateway(Gateway):
             next(filter(None, (_scalar(event, path) for path in CHANNEL_PATHS)), None),
             next((at for at in times if at is not None), None),
             next(filter(message_id, (place.get("id") for place in places)), None),
-            direction is Direction.OUT or any(map(is_from_me, places)),
+            direction is Direction.OUT or any(place.get("fromMe") is True for place in places),
             heard=name.lower() not in WRITTEN_BY_GATEWAY,
             ack=next((place["ack"] for place in places if place.get("ack") is not None), None),
             readable=all(place.get("type") != CIPHERTEXT for place in places),

@@ -285,6 +285,7 @@ class StoredMessages:
         stored = self._store.activity(self._gateway, since)
         if stored.is_silent(now, _STALE_SECONDS):
             raise MessageLogError(_NO_RECEIVER)
+        gaps = stored.receiver_gaps(now)
         self._last.update(stored.last)
         self._read_at = now
         known = rekeyed(self._last, Names(channels).key_of, Last.join)
@@ -293,7 +294,7 @@ class StoredMessages:
             {key: min(now, max(last.came, last.went)) for key, last in known.items()},
             messages={},
             rows_read=0,
-            receiver_gaps=stored.receiver_gaps(now),
+            receiver_gaps=gaps,
             last_heard={key: min(now, one.heard) for key, one in known.items() if one.heard},
         )
 
