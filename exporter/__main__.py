@@ -62,24 +62,23 @@ def main(arguments: list[str] | None = None) -> int:
         server = Server(
             _PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen, settings.web_config_file
         )
+        log = logging.getLogger(_PROGRAM)
+        log.info("metrics at %s/metrics", server.url)
+        for line in describe(settings).unsafe:
+            log.warning("unsafe: %s", line)
+        supervisor = Supervisor(settings, post)
+        supervisor.apply_config(settings.gateways)
+        supervisor.page.start()
+        reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
+        reloading.start()
+        pages = create_app(supervisor.page, lambda: supervisor.waiting)
+        if settings.exporter_listen.host in _LOOPBACK:
+            add_reload(pages, reloading.reload)
+            add_settings(pages, lambda: describe(reloading.settings))
+        receiver = post.receiver(pages, supervisor.hurry)
+        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     except SettingsError as error:
         fail(_PROGRAM, str(error))
-    log = logging.getLogger(_PROGRAM)
-    log.info("metrics at %s/metrics", server.url)
-    for line in describe(settings).unsafe:
-        log.warning("unsafe: %s", line)
-    supervisor = Supervisor(settings, post)
-    supervisor.apply_config(settings.gateways)
-    supervisor.page.start()
-    reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
-    reloading.start()
-    pages = create_app(supervisor.page, lambda: supervisor.waiting)
-    if settings.exporter_listen.host in _LOOPBACK:
-        add_reload(pages, reloading.reload)
-        add_settings(pages, lambda: describe(reloading.settings))
-    receiver = post.receiver(pages, supervisor.hurry)
-    try:
-        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     finally:
         # SQLite then merges everything into one file, which may be all that a backup has.
         post.close()

@@ -240,6 +240,10 @@ class TestFlags:
         for way in ("telegram", "email", "slack", "discord", "webhook"):
             assert f"✓ {way}: delivered" in done.stdout
         assert inbox.counts == (1, 1, 1)
+        # ntfy's templates read these two texts.
+        (embed,) = inbox.ntfys[0]["embeds"]
+        assert embed["title"] == "Test message: nothing is wrong"
+        assert f"{_PAGE}/" in embed["description"]
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
@@ -457,7 +461,7 @@ class TestFirstRun:
     [
         (
             "ntfy url=https://ntfy.example.com/a?auth=b",
-            "url",
+            "webhook_url",
             "https://ntfy.example.com/a?auth=b&tpl=",
         ),
         ("email to=me@example.com smarthost=h:587 username=apikey", "from", "me@example.com"),
