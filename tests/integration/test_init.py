@@ -213,13 +213,13 @@ class TestPortuguese:
             person.answer("Número [1]:")
             person.answer("Número [1]:", "2")
             said = person.answer("substituir esse arquivo? (s/N)")
-            assert "as pessoas são avisadas por webhook" in said
+            assert "as pessoas são avisadas por discord" in said  # as ntfy is configured
             person.answer("O endereço dele (vazio: nenhum)")
             assert person.end() == 0
         assert file.read_text() == written
         config = read_yaml(file)
         assert any("pt-BR" in folder for folder in config["templates"])
-        assert ways_to_people(config) == {"webhook": 1}
+        assert ways_to_people(config) == {"discord": 1}
 
 
 class TestFlags:
@@ -240,6 +240,10 @@ class TestFlags:
         for way in ("telegram", "email", "slack", "discord", "webhook"):
             assert f"✓ {way}: delivered" in done.stdout
         assert inbox.counts == (1, 1, 1)
+        # ntfy's templates read these two texts.
+        (embed,) = inbox.ntfys[0]["embeds"]
+        assert embed["title"] == "Test message: nothing is wrong"
+        assert f"{_PAGE}/" in embed["description"]
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
@@ -457,7 +461,7 @@ class TestFirstRun:
     [
         (
             "ntfy url=https://ntfy.example.com/a?auth=b",
-            "url",
+            "webhook_url",
             "https://ntfy.example.com/a?auth=b&tpl=",
         ),
         ("email to=me@example.com smarthost=h:587 username=apikey", "from", "me@example.com"),

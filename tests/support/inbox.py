@@ -1,4 +1,4 @@
-"""Fake mail server, Telegram and Slack, which keep their messages."""
+"""Fake mail server, Telegram, Slack and ntfy, which keep their messages."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Inbox:
         self.mails: list[EmailMessage] = []
         self.telegrams: list[dict[str, Any]] = []
         self.slacks: list[dict[str, Any]] = []
+        self.ntfys: list[dict[str, Any]] = []
         self.smtp = free_or_other(Listen("127.0.0.1", 0))
         self._mail_server = Controller(
             _MailHandler(self.mails), hostname=self.smtp.host, port=self.smtp.port
@@ -71,4 +72,6 @@ class _Chats(HttpServer):
             self._inbox.telegrams.append(json.loads(body))
         elif path == "/slack":
             self._inbox.slacks.append(json.loads(body))
+        elif path.startswith("/topic"):
+            self._inbox.ntfys.append(json.loads(body))
         return 200, "application/json", json.dumps(_TELEGRAM_ANSWER).encode()

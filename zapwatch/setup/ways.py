@@ -11,8 +11,9 @@ from zapwatch.config.readers import SettingsError
 from zapwatch.setup.dialog import Check, _, accept
 
 _MAIL_PORTS_WITHOUT_STARTTLS = {25, 465}
-_NTFY_TITLE = "{{ (index .alerts 0).annotations.summary }} ({{ .status }})"
-_NTFY_TEXT = "{{ range .alerts }}{{ .annotations.description }}\n{{ end }}"
+# ntfy fills them from the JSON that it is sent, and refuses texts above 4,096 bytes.
+_NTFY_TITLE = "{{ (index .embeds 0).title }}"
+_NTFY_TEXT = '{{ printf "%.2000s" (index .embeds 0).description }}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +127,14 @@ def _discord(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]
 
 
 def _ntfy(values: Mapping[str, str], page: str) -> tuple[str, dict[str, Any]]:
+    """Return an entry of Discord: Alertmanager's own webhook sends no text of the templates."""
     query = urlencode({"tpl": "1", "t": _NTFY_TITLE, "m": _NTFY_TEXT, "click": f"{page}/"})
     url = values["url"]
     url += f"&{query}" if urlsplit(url).query else f"?{query}"
-    entry: dict[str, Any] = {"url": url, "send_resolved": True}
+    key, entry = _discord({"webhook_url": url}, page)
     if values["token"]:
         entry["http_config"] = {"authorization": {"credentials": values["token"]}}
-    return "webhook_configs", entry
+    return key, entry
 
 
 WAYS: Mapping[str, Way] = {
