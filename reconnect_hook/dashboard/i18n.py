@@ -290,6 +290,34 @@ TROUBLES = {
             "“Reconnect now”, pauses and QR codes work."
         ),
     ),
+    Problem.DELIVERY: (
+        _("Alerts are not being delivered."),
+        _(
+            "Notifications may not be sent, and channels may not be reconnected automatically. The "
+            "logs of Alertmanager and Prometheus show the cause."
+        ),
+    ),
+    Problem.GATEWAY_UNKNOWN: (
+        _("Alerts name a gateway that is not in the settings of the Zapwatch server."),
+        _(
+            "Its channels are not reconnected. Give the monitor and the server the same "
+            "WPP_GATEWAY_NAME or gateways.yaml, and reload both."
+        ),
+    ),
+    Problem.LEFT_OUT: (
+        _("The gateway has sessions that are not monitored."),
+        _(
+            "Their names differ from others only in the encoding of accents or in spaces at the "
+            "ends, or there are more than 20,000 sessions."
+        ),
+    ),
+    Problem.SETTINGS: (
+        _("The new settings were refused."),
+        _(
+            "Zapwatch continues with the previous ones. The logs of the monitor and of the server "
+            "show the error."
+        ),
+    ),
 }
 """Title and consequence of each problem."""
 
@@ -297,7 +325,13 @@ _NO_MONITORING = (
     _("Neither Prometheus nor Alertmanager answers."),
     TROUBLES[Problem.PROMETHEUS][1],
 )
-_ALARMING = set(Problem) - {Problem.GATEWAY_RESTS, Problem.BUDGET, Problem.LOG}
+_ALARMING = set(Problem) - {
+    Problem.GATEWAY_RESTS,
+    Problem.BUDGET,
+    Problem.LOG,
+    Problem.LEFT_OUT,
+    Problem.SETTINGS,
+}
 """Problems that keep failures from being noticed or repaired."""
 
 

@@ -178,15 +178,16 @@ class GatewayReadings:
 
 def read_metrics(
     prometheus: Prometheus, gateways: Collection[str], at: float
-) -> dict[str, GatewayReadings]:
-    """Query Prometheus at ``at`` (Unix seconds) for all of these gateways; raise SourceError.
+) -> tuple[dict[str, GatewayReadings], list[FiringAlert]]:
+    """Query Prometheus at ``at`` (Unix seconds) for these gateways, and for all firing alerts.
 
+    Raises SourceError.
     Several exporters merge as in the rules: the worst connection and the newest message count.
     """
     names = quote_label("|".join(re.escape(name) for name in gateways))
     samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)
     firing = prometheus.firing(_SECONDS)
-    return {
+    readings = {
         name: _watch(
             at,
             [sample for sample in samples if sample.labels.get("gateway") == name],
@@ -194,6 +195,7 @@ def read_metrics(
         )
         for name in gateways
     }
+    return readings, firing
 
 
 def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> GatewayReadings:

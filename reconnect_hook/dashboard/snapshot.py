@@ -6,7 +6,7 @@ import enum
 import logging
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +27,7 @@ from reconnect_hook.dashboard.channel_view import (
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.readings import (
     DirectReader,
+    FiringAlert,
     GatewayReadings,
     Prometheus,
     SourceError,
@@ -203,6 +204,19 @@ class Problem(enum.StrEnum):
     BUDGET = "budget"
     LOG = "log"
     ALERTMANAGER = "alertmanager"
+    DELIVERY = "delivery"
+    GATEWAY_UNKNOWN = "gateway-unknown"
+    LEFT_OUT = "left-out"
+    SETTINGS = "settings"
+
+
+_ALERTED = {
+    "WhatsAppAlertDeliveryFailing": Problem.DELIVERY,
+    "WhatsAppGatewayUnknown": Problem.GATEWAY_UNKNOWN,
+    "WhatsAppChannelsLeftOut": Problem.LEFT_OUT,
+    "WhatsAppConfigReloadFailing": Problem.SETTINGS,
+}
+"""Problems that only a firing alert shows."""
 
 
 class ActiveProblem(NamedTuple):
@@ -341,9 +355,13 @@ class DashboardCache:
 
     def _make(self, before: DashboardSnapshot) -> DashboardSnapshot:
         panels = self.panels.all
-        watched = self._ask_prometheus(panels)
+        watched, firing = self._ask_prometheus(panels)
         rows: dict[str, ChannelView] = {}
-        found: set[ActiveProblem] = set()
+        found = {
+            ActiveProblem(_ALERTED[one.name], one.labels.get("gateway"))
+            for one in firing
+            if one.name in _ALERTED
+        }
         blind: set[str] = set()
         if watched is None:
             found.add(ActiveProblem(Problem.PROMETHEUS, None))
@@ -389,14 +407,14 @@ class DashboardCache:
 
     def _ask_prometheus(
         self, panels: Mapping[str, GatewayPanel]
-    ) -> Mapping[str, GatewayReadings] | None:
+    ) -> tuple[Mapping[str, GatewayReadings] | None, Iterable[FiringAlert]]:
         if self.clock.monotonic() < self._ask_prometheus_at:
-            return None
+            return None, ()
         try:
-            watched = read_metrics(self.prometheus, panels, self.clock.time())
+            watched, firing = read_metrics(self.prometheus, panels, self.clock.time())
         except SourceError:
             self._ask_prometheus_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
-            return None
+            return None, ()
         is_drawing = self._drawing is not None and self._drawing.is_alive()
         if self.clock.monotonic() >= self._draw_at and not is_drawing:
             drawing = threading.Thread(
@@ -404,7 +422,7 @@ class DashboardCache:
             )
             drawing.start()
             self._drawing = drawing
-        return watched
+        return watched, firing
 
     def _draw(self, panels: Mapping[str, GatewayPanel]) -> None:
         """Refresh the strips in a separate thread: a day may take Prometheus seconds."""

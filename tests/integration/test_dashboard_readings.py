@@ -111,7 +111,7 @@ def test_of_two_exporters_the_worst_connection_and_the_newest_message_count(
         sample("channel_seconds_since_last_message", 5, channel="loja", instance="b"),
     ]
     server.text = f'{{"data": {{"result": [{",".join(samples)}], "alerts": []}}}}'
-    found = read_metrics(Prometheus(f"http://{server.at}"), ["wpp"], 1_000.0)["wpp"]
+    found = read_metrics(Prometheus(f"http://{server.at}"), ["wpp"], 1_000.0)[0]["wpp"]
     assert found.gateway_up is True
     assert found.log_up is None
     loja = found.channels["loja"]

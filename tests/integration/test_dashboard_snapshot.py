@@ -181,6 +181,28 @@ def test_a_log_that_is_down_is_told(scene: Scene) -> None:
     assert scene.look().problems == _told(Problem.LOG)
 
 
+@pytest.mark.parametrize(
+    ("alert", "labels", "problem"),
+    [
+        (
+            "WhatsAppGatewayUnknown",
+            {"gateway": "loja"},
+            ActiveProblem(Problem.GATEWAY_UNKNOWN, "loja"),
+        ),
+        ("WhatsAppChannelsLeftOut", {"gateway": "wpp"}, ActiveProblem(Problem.LEFT_OUT, "wpp")),
+        ("WhatsAppAlertDeliveryFailing", {}, ActiveProblem(Problem.DELIVERY, None)),
+        ("WhatsAppConfigReloadFailing", {}, ActiveProblem(Problem.SETTINGS, None)),
+    ],
+)
+def test_a_problem_that_only_an_alert_shows_is_told(
+    scene: Scene, alert: str, labels: dict[str, str], problem: ActiveProblem
+) -> None:
+    answer = json.loads(scene.server.text)
+    answer["data"]["alerts"] = [{"state": "firing", "labels": {"alertname": alert, **labels}}]
+    scene.server.text = json.dumps(answer)
+    assert scene.look().problems == (problem,)
+
+
 def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
     scene.look()
     scene.say(gateway_up=0, message_log_up=1)
