@@ -320,7 +320,7 @@ def run_check(settings: Settings, *, dry_run: bool, verbose: bool) -> int:
             running[1].stop(_STOP_SECONDS)
             running[0].database.close()
     for error in [check.state_error for check in checks if check.state_error][:1]:
-        print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
+        print(f"check: HOOK_STATE_URL: {printable(str(error))}", file=sys.stderr)  # noqa: T201
     return 1 if any(check.has_problem for check in checks) else 0
 
 

@@ -20,11 +20,12 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
-from zapwatch.cli import WRONG_USAGE, manual, parser
+from zapwatch.cli import WRONG_USAGE, manual, parser, printable
 from zapwatch.config.load import collect
 from zapwatch.config.readers import Reader, SettingsError, is_nested_too_deep
 from zapwatch.config.settings import BY_NAME
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, one_line
+from zapwatch.server import fail
 
 TEST_ALERT = "WhatsAppNotificationTest"
 """Alert name of a test message; the shipped routes send it to people without delay."""
@@ -288,16 +289,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         api = AlertmanagerApi(url, HttpAccess(*access))
         file = options.reload or BY_NAME["ALERTMANAGER_FILE"].read(read)
     except SettingsError as error:
-        _tell(f"notify: {error}", sys.stderr)
-        return 2
+        fail("notify", str(error))
     try:
         if options.reload is not None:
             if not file:
-                _tell(
-                    "notify: which file? Name it: --reload FILE, or set ALERTMANAGER_FILE",
-                    sys.stderr,
-                )
-                return 2
+                fail("notify", "which file? Name it: --reload FILE, or set ALERTMANAGER_FILE")
             config = reload_with(Path(file), api, _NOTIFY_SECONDS)
             _tell(f"{file} is right, and Alertmanager has read it")
         else:
@@ -372,4 +368,4 @@ def send_test(
 
 
 def _tell(line: str, to: TextIO | None = None) -> None:
-    print(line, file=to, flush=True)
+    print(printable(line), file=to, flush=True)

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from zapwatch.cli import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -154,7 +156,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 def fail(program: str, line: str) -> NoReturn:
     """Exit with code 2 after printing ``line``: the wrong setting and the remedy."""
-    print(f"{program}: {line}", file=sys.stderr)  # noqa: T201 - this is for the operator
+    print(f"{program}: {printable(line)}", file=sys.stderr)  # noqa: T201 - this is for the operator
     raise SystemExit(_USAGE_ERROR)
 
 

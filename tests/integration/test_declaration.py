@@ -194,9 +194,12 @@ def test_an_expression_that_does_not_fit_an_answer_finds_nothing(
     assert declared.listing.items.of(value) is None
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationError, match="cannot be read: No such file"):
-        read_file(tmp_path / "nothing.yaml")
+@pytest.mark.parametrize(
+    ("name", "why"), [("nothing.yaml", "No such file"), ("\0", "no such name")]
+)
+def test_a_file_that_is_not_there_is_said(tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(DeclarationError, match=f"cannot be read: {why}"):
+        read_file(tmp_path / name)
 
 
 _GATEWAYS = """

@@ -139,7 +139,9 @@ def test_no_alertmanager_is_one_line(
     assert capsys.readouterr().err == (
         "notify: http://127.0.0.1:1 does not answer: Connection refused\n"
     )
-    assert main(["--reload"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["--reload"])
+    assert ended.value.code == 2
 
 
 def test_the_hooks_own_webhooks_reach_no_person() -> None:

@@ -115,7 +115,9 @@ def test_an_unknown_type_is_one_line(
         _settings(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
 
-    assert main(["describe", "telegram"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["describe", "telegram"])
+    assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gateways: no type 'telegram': there are wrapper, wppconnect, ")
 
@@ -127,6 +129,8 @@ def test_a_mistake_in_the_description_is_all_that_is_said(
     path = tmp_path / "types.yaml"
     path.write_text(_OWN.replace("POST /start", "POST start"))
 
-    assert main(["describe", "own"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["describe", "own"])
+    assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"gateways: {path}: own: calls: start: call must be like")

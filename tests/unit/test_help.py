@@ -131,3 +131,16 @@ def test_its_usage_is_of_the_command_that_was_typed(
     assert refused.startswith(f"usage: zapwatch {name} [")
     assert f"\nzapwatch {name}: error: " in refused
     assert "python -m" not in shown + refused
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"init"}))
+def test_a_files_name_is_escaped_in_an_error(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, first, _ = COMMANDS[command]
+    more = {"gateways": ["describe", "own"], "probe": ["loja"], "explain": ["loja"]}
+    arguments = [*first, *more.get(command, ()), "--env-file", "a\n\x1bb"]
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(": --env-file: there is no file a\\n\\x1bb\n")

@@ -243,6 +243,7 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
             )
         ),
         *(("PROBE_ECHO_TEXT", value) for value in ("two\nlines", "x" * 501)),
+        *((name, "a\0b") for name in ("HOOK_LOG_FILE", "SILENCE_STATE_FILE", "WEB_CONFIG_FILE")),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:

@@ -212,5 +212,7 @@ def test_the_command_prints_it_and_ends_with_2_where_something_is_wrong(
     assert f"unsafe: {path} holds secrets" in shown
     assert "not-a-real" not in shown
     path = _write(tmp_path / ".env", {**_LEAST, "SILENT_HOURS": "soon"})
-    assert main(["--env-file", path]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["--env-file", path])
+    assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("config: SILENT_HOURS must be a number")

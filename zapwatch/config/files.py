@@ -73,7 +73,7 @@ def read_env_text(path: str, option: str) -> str:
     except FileNotFoundError:
         raise SettingsError(f"{option}: there is no file {path}") from None
     except (OSError, ValueError) as error:
-        raise unreadable("", path, error) from None
+        raise unreadable(option, path, error) from None
     # Universal newlines, as in Python's text mode.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -28,9 +28,9 @@ class SettingsError(Exception):
 
 
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
-    """Return the error for a file that ``setting`` names, if it is not empty."""
+    """Return the error for a file that ``setting`` names."""
     why = getattr(error, "strerror", None) or "no such name"
-    return SettingsError(f"{setting and f'{setting}: '}{path} cannot be read: {why}")
+    return SettingsError(f"{setting}: {path} cannot be read: {why}")
 
 
 class ProbeKind(StrEnum):
@@ -167,12 +167,14 @@ class Reader:
 
     def path(self, name: str, default: str | None = None) -> Path:
         """Return a path, without checking that the file exists."""
-        return Path(self.text(name, default))
+        text = self.text(name, default)
+        if "\0" in text:
+            raise self.wrong(name, "must be the path of a file")
+        return Path(text)
 
     def optional_path(self, name: str, default: str | None = None) -> Path | None:
         """Return a path, None if unset."""
-        value = self.text(name, default)
-        return Path(value) if value else None
+        return self.path(name, default) if self.text(name, default) else None
 
     def choice(
         self, name: str, default: str | None = None, *, of: type[StrEnum], known: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
@@ -26,6 +25,7 @@ from zapwatch.config.settings import (
     Setting,
     Settings,
 )
+from zapwatch.server import fail
 
 _SHORTEST_TOKEN = 16  # characters
 _OTHERS_MAY_READ_OR_WRITE = 0o006
@@ -81,8 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(describe(load(options.env_file, pixelhub_env=options.pixelhub_env, quiet=True)))  # noqa: T201 - this is for the operator
     except SettingsError as error:
-        print(f"config: {error}", file=sys.stderr)  # noqa: T201 - so is this
-        return 2
+        fail("config", str(error))
     return 0
 
 

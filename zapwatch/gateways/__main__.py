@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 
 from zapwatch.cli import WRONG_USAGE, manual, parser
@@ -12,7 +11,7 @@ from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.declaration import DeclarationError
 from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import ADAPTERS, adapter_of
-from zapwatch.server import run
+from zapwatch.server import fail, run
 
 _MANUAL = manual(
     "Prints what a type of gateway can do, and what Zapwatch calls for it. It calls no gateway.",
@@ -63,10 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         adapter = ADAPTERS.get(given.type) or _own(given.type, given.env_file, given.pixelhub_env)
     except SettingsError as error:
-        print(f"gateways: {error}", file=sys.stderr)  # noqa: T201 - this is for the operator
-        return 2
+        fail("gateways", str(error))
     for title, words in describe(given.type, adapter):
-        print(f"{title:<22}{words}")  # noqa: T201 - so is this
+        print(f"{title:<22}{words}")  # noqa: T201 - this is for the operator
     return 0
 
 

@@ -17,7 +17,7 @@ import jmespath
 import yaml
 
 from zapwatch.channels import Status
-from zapwatch.config.readers import is_nested_too_deep
+from zapwatch.config.readers import is_nested_too_deep, unreadable
 from zapwatch.gateways.base import GatewayErrorKind
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -227,8 +227,8 @@ def read_file(path: Path) -> dict[str, Declaration]:
     """Return the types in a file by name; raise DeclarationError."""
     try:
         text = path.read_bytes()
-    except OSError as error:
-        raise DeclarationError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise DeclarationError(str(unreadable("types_file", str(path), error))) from None
     if len(text) > _MOST_BYTES:
         raise DeclarationError(f"{path} is larger than {_MOST_BYTES} bytes")
     if is_nested_too_deep(text):

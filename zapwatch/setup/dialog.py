@@ -29,6 +29,7 @@ from zapwatch.alertmanager import (
     send_test,
 )
 from zapwatch.channels import Channel, folded
+from zapwatch.cli import printable
 from zapwatch.config.readers import SettingsError, fingerprint
 from zapwatch.config.settings import Settings
 from zapwatch.gateways.base import GatewayErrorKind
@@ -88,7 +89,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Print an error; to stderr if ``assume``."""
-        click.secho(text, fg="red", err=self.assume)
+        click.secho(printable(text), fg="red", err=self.assume)
 
     def text(self, question: str, default: str = "", check: Check = accept) -> str:
         """Prompt for a line until ``check`` accepts it."""
