@@ -328,13 +328,13 @@ def note_end(
         connection.execute(mine.where(channels.c.key == one.key).values(suspended=True))
 
 
-def prune_echoes(database: Database) -> None:
-    """Delete old echoes of all gateways; raises StateError.
+def prune_echoes(database: Database) -> bool:
+    """Delete a chunk of old echoes of all gateways; return whether there may be more.
 
-    Each channel's last heard echo to itself is kept.
+    Each channel's last heard echo to itself is kept. Raises StateError.
     """
 
-    def work(connection: sa.Connection) -> int:
+    def work(connection: sa.Connection) -> bool:
         old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
         last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
         kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
@@ -342,7 +342,6 @@ def prune_echoes(database: Database) -> None:
         ids = connection.scalars(forgotten.limit(_PRUNE_CHUNK)).all()
         if ids:
             connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
-        return len(ids)
+        return len(ids) >= _PRUNE_CHUNK
 
-    while database.transact(work) == _PRUNE_CHUNK:
-        pass
+    return database.transact(work)

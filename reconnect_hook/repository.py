@@ -484,12 +484,12 @@ def append_attempts(
         connection.execute(sa.insert(attempt_log), rows)
 
 
-def prune_records(database: Database) -> None:
-    """Delete old records of all gateways in small transactions; raises StateError."""
-    while database.transact(_prune_records) == _PRUNE_CHUNK:
-        pass
-    while database.transact(_prune_attempts):
-        pass
+def prune_records(database: Database) -> bool:
+    """Delete a chunk of old records of all gateways; return whether there may be more.
+
+    Raises StateError.
+    """
+    return database.transact(_prune_records) or database.transact(_prune_attempts)
 
 
 def prune_rows(
@@ -517,7 +517,7 @@ def prune_rows(
     return database.transact(work)
 
 
-def _prune_records(connection: sa.Connection) -> int:
+def _prune_records(connection: sa.Connection) -> bool:
     at = now(connection)
     old = repair_log.c.finished_at < at - _HISTORY_SECONDS
     unknown = (repair_log.c.outcome == "unknown_channel") & (
@@ -527,11 +527,11 @@ def _prune_records(connection: sa.Connection) -> int:
     ids = connection.scalars(rows.limit(_PRUNE_CHUNK)).all()
     if ids:
         connection.execute(sa.delete(repair_log).where(repair_log.c.id.in_(ids)))
-    return len(ids)
+    return len(ids) >= _PRUNE_CHUNK
 
 
 def _prune_attempts(connection: sa.Connection) -> bool:
-    """Delete a chunk of old or excess attempts; return whether there were any."""
+    """Delete a chunk of old or excess attempts; return whether there may be more."""
     log = attempt_log.c
     old = sa.select(log.id).where(log.ended_at < now(connection) - _HISTORY_SECONDS)
     ids = list(connection.scalars(old.limit(_PRUNE_CHUNK)))
@@ -545,4 +545,4 @@ def _prune_attempts(connection: sa.Connection) -> bool:
         ids += connection.scalars(newest.limit(_PRUNE_CHUNK).offset(KEPT_ATTEMPTS))
     if ids:
         connection.execute(sa.delete(attempt_log).where(log.id.in_(ids[:_PRUNE_CHUNK])))
-    return bool(ids)
+    return len(ids) >= _PRUNE_CHUNK

@@ -177,8 +177,9 @@ class Scheduler:
         if self._clock.monotonic() < self._pruned_at + _PRUNE_SECONDS:
             return
         self._pruned_at = self._clock.monotonic()
-        prune_records(self._database)
-        prune_echoes(self._database)
+        if prune_records(self._database) or prune_echoes(self._database):
+            self._pruned_at = float("-inf")  # the next step deletes the next chunk
+            return
         prune_links(self._database)
         for one in reconcilers:
             if one.listed is not None:

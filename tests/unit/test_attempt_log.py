@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,25 @@ class TestBounds:
         world.skip(91 * 86400.0)
         prune_records(database)
         assert world.hook.history.logged("loja") == []
+
+    def test_many_old_records_do_not_hold_up_the_work(self, make: Callable[..., World]) -> None:
+        world = make()
+        database = world.hook.database
+        ended = world.clock.time() - 91 * 86400.0
+        steps = (AttemptStep(ended, StepKind.ENDED),)
+        many = [LoggedAttempt(f"{n}", _REPAIR, "failed", ended, steps) for n in range(2500)]
+        database.transact(lambda connection: append_attempts(connection, GATEWAY, many))
+
+        counts = [2500]
+
+        def is_done() -> bool:
+            with database.read() as connection:
+                counts.append(connection.scalar(sa.text("SELECT count(*) FROM attempt_log")))
+            return counts[-1] == 0
+
+        world.run(5, until=is_done)
+        assert max(a - b for a, b in itertools.pairwise(counts)) == 1000
+        assert counts[-1] == 0
 
     def test_of_very_many_steps_the_first_and_the_last_are_kept(self) -> None:
         steps, last = AttemptSteps(), NewSteps(0.0)
