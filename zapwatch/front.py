@@ -30,6 +30,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import bcrypt
 from granian._granian import RSGIProtocolClosed, SocketHolder
@@ -181,6 +182,7 @@ class Front:
         self.users: Mapping[str, bytes] = {}
         self._of_passwords = ThreadPoolExecutor(1, "passwords")
         self._right_passwords: set[tuple[bytes, bytes]] = set()
+        self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         self._app = app
         self._auth = auth
         self._urgent = urgent
@@ -291,7 +293,12 @@ class Front:
         if seen in self._right_passwords:
             return True
         loop = asyncio.get_running_loop()
-        right = await loop.run_in_executor(self._of_passwords, bcrypt.checkpw, password, expected)
+        # One check of an address at a time, so that its wrong passwords delay no other's.
+        async with self._turns.setdefault((loop, environ["REMOTE_ADDR"]), asyncio.Lock()):
+            if seen in self._right_passwords:
+                return True
+            check = partial(bcrypt.checkpw, password, expected)
+            right = await loop.run_in_executor(self._of_passwords, check)
         if right and expected != _NOBODY:
             self._right_passwords = {seen, *list(self._right_passwords)[:_PASSWORDS]}
         return right and expected != _NOBODY

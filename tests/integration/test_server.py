@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import signal
 import socket
@@ -49,6 +50,7 @@ def app(environ, start_response):
 class Auth:
     throttle = LoginThrottle()
     is_known = staticmethod(lambda e: e.get("HTTP_AUTHORIZATION") == "right")
+    has_credentials = staticmethod(lambda e: "HTTP_AUTHORIZATION" in e)
 def ping():
     if hanging.is_set():
         threading.Event().wait()
@@ -66,10 +68,14 @@ _RIGHT = b"Authorization: right\r\n"
 
 
 class _Strangers:
-    throttle = LoginThrottle()
+    def __init__(self) -> None:
+        self.throttle = LoginThrottle()
 
     def is_known(self, _: object) -> bool:
         return False
+
+    def has_credentials(self, _: object) -> bool:
+        return True
 
 
 class Served:
@@ -286,15 +292,19 @@ def test_health_and_metrics_are_there_while_all_threads_hang(served: Served) -> 
         assert served.get("/metrics")[0] == 200
 
 
-def _ask(front: Front, *paths: str) -> list[int]:
-    """Ask for all paths at once, and return the answers' statuses in the order that they come."""
+def _scope(path: str, client: str = "127.0.0.1", **headers: str) -> SimpleNamespace:
+    ends = {"client": f"{client}:1", "server": "127.0.0.1:2", "scheme": "http", "authority": None}
+    head = {"method": "GET", "query_string": "", "http_version": "1.1", "headers": headers}
+    return SimpleNamespace(path=path, **head, **ends)
+
+
+def _ask(front: Front, *requests: str | SimpleNamespace) -> list[int]:
+    """Send all requests at once, and return the answers' statuses in the order that they come."""
     statuses: list[int] = []
-    ends = {"client": "127.0.0.1:1", "server": "127.0.0.1:2", "scheme": "http", "authority": None}
-    head = {"method": "GET", "query_string": "", "http_version": "1.1", "headers": {}}
     protocol = SimpleNamespace(response_bytes=lambda status, *_: statuses.append(status))
 
     async def ask() -> None:
-        scopes = (SimpleNamespace(path=path, **head, **ends) for path in paths)
+        scopes = (_scope(one) if isinstance(one, str) else one for one in requests)
         await asyncio.gather(*(front(scope, protocol) for scope in scopes))
 
     # A thread of its own: a browser test may have left a loop in this one.
@@ -311,6 +321,32 @@ def test_a_client_that_is_to_come_later_waits_for_its_answer() -> None:
     began = time.monotonic()
     assert _ask(Front(refuse, auth=_Strangers(), urgent="/alerts"), "/scan/wrong") == [404]
     assert time.monotonic() - began >= 1
+
+
+def test_wrong_passwords_delay_only_those_of_their_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[bytes] = []
+
+    def check(password: bytes, _hash: bytes) -> bool:
+        checked.append(password)
+        return password == b"right"
+
+    def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        start_response("200 ", [])
+        return []
+
+    monkeypatch.setattr("bcrypt.checkpw", check)
+    front = Front(work, auth=_Strangers(), urgent="/alerts")
+    front.users = {"a": b"the hash"}
+    wrong, right = (
+        "Basic " + base64.b64encode(f"a:{word}".encode()).decode() for word in ("wrong", "right")
+    )
+    attack = [_scope("/", "192.0.2.1", authorization=wrong) for _ in range(20)]
+    page = [_scope("/", "192.0.2.2", authorization=right) for _ in range(3)]
+    assert Counter(_ask(front, *attack, *page)) == {401: 5, 429: 15, 200: 3}
+    assert checked.index(b"right") <= 2
+    assert checked.count(b"right") == 1, "a browser asks for several things at once"
 
 
 @pytest.mark.parametrize("path", ["/scan/the-key", "//scan/the-key"])
