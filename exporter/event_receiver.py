@@ -123,7 +123,8 @@ class Receiver:
             why = f"an event of gateway {name} was refused: {refused}"
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
-            if refused.result is EventResult.UNAUTHORIZED and self.throttle.note_wrong(address):
+            is_guess = refused.result is EventResult.UNAUTHORIZED and self.has_credentials(environ)
+            if is_guess and self.throttle.note_wrong(address):
                 status = HTTPStatus.TOO_MANY_REQUESTS
                 return _answer(start_response, status, str(refused), RETRY_LATER)
             return _answer(start_response, refused.status, str(refused))
@@ -153,6 +154,12 @@ class Receiver:
         if sender is None:
             return False
         return bool(_signature(environ, sender)) or _has_token(environ, sender.token.encode())
+
+    def has_credentials(self, environ: WSGIEnvironment) -> bool:
+        """Whether the request has a token, a password or a signature, right or wrong."""
+        _, sender = self._sender(environ.get("PATH_INFO", ""))
+        is_signed = sender is not None and bool(_signature(environ, sender))
+        return is_signed or "HTTP_AUTHORIZATION" in environ or bool(_token_in_query(environ))
 
     def _taken(self, gateway: str, message: Message) -> EventResult:
         """Store a message and return its result."""
@@ -239,10 +246,14 @@ def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:
         return hmac.compare_digest(_bytes(given.strip()), token)
     if scheme.lower() == "basic":
         return hmac.compare_digest(_password(given), token)
-    query = parse_qsl(environ.get("QUERY_STRING", ""), encoding="latin-1")
-    text = dict(query).get("token", "")
+    text = _token_in_query(environ)
     # Evolution can append the event's name to the URL, here after the token.
     return any(hmac.compare_digest(_bytes(one), token) for one in (text, text.rpartition("/")[0]))
+
+
+def _token_in_query(environ: WSGIEnvironment) -> str:
+    query: str = environ.get("QUERY_STRING", "")
+    return dict(parse_qsl(query, encoding="latin-1")).get("token", "")
 
 
 def _bytes(text: str) -> bytes:

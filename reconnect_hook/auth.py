@@ -55,6 +55,10 @@ class TokenAuth:
             return False
         return _COOKIE in cookies and self._is_open(cookies[_COOKIE].value)
 
+    def has_credentials(self, environ: WSGIEnvironment) -> bool:
+        """Whether a request's headers have a token, right or wrong."""
+        return _token_in(environ.get("HTTP_AUTHORIZATION", "")) is not None
+
     def check_token(self, environ: WSGIEnvironment) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests unless a request has the token."""
         given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))

@@ -154,6 +154,9 @@ class Authentication(Protocol):
     def is_known(self, environ: WSGIEnvironment) -> bool:
         """Whether the request's headers permit a large body; counts no attempt."""
 
+    def has_credentials(self, environ: WSGIEnvironment) -> bool:
+        """Whether the request has a token or password, right or wrong: without, it is no guess."""
+
 
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
@@ -244,7 +247,7 @@ class Front:
         # Only a known client's body is waited for, which confirms a guess: so each guess counts.
         is_post = environ["REQUEST_METHOD"] == "POST" and not self._is_keyed(environ["PATH_INFO"])
         known = is_post and self._auth.is_known(environ)
-        is_wrong = is_post and not known and "HTTP_AUTHORIZATION" in environ
+        is_wrong = is_post and not known and self._auth.has_credentials(environ)
         if is_wrong and not self._is_urgent(environ):  # there the application counts it
             return self._turn_away(environ)
         try:
@@ -261,7 +264,7 @@ class Front:
     def _turn_away(self, environ: WSGIEnvironment) -> Answer:
         """Refuse a request without a valid token or password; count a wrong one."""
         address = environ["REMOTE_ADDR"]
-        if "HTTP_AUTHORIZATION" in environ and self._auth.throttle.note_wrong(address):
+        if self._auth.has_credentials(environ) and self._auth.throttle.note_wrong(address):
             return _refusal(HTTPStatus.TOO_MANY_REQUESTS, None, RETRY_LATER)
         scheme = "Basic" if self.users else "Bearer"
         asks = ("WWW-Authenticate", f'{scheme} realm="Zapwatch"')

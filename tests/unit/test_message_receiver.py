@@ -224,17 +224,26 @@ def test_whoever_does_not_may_not(world: World, query: str, headers: dict[str, s
     assert world.counted == [("waha", "unauthorized")]
 
 
-@pytest.mark.parametrize("wrong", [{"Authorization": "Bearer wrong"}, {"X_Webhook_Hmac": "wrong"}])
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("", {"Authorization": "Bearer wrong"}),
+        ("", {"X_Webhook_Hmac": "wrong"}),
+        ("?%74oken=wrong", {}),
+    ],
+)
 def test_wrong_tokens_are_limited_and_the_right_one_is_not(
-    world: World, wrong: dict[str, str]
+    world: World, query: str, wrong: dict[str, str]
 ) -> None:
     for _ in range(2):
-        answers = [world.post("/messages/waha", _WAHA, **wrong) for _ in range(6)]
+        # A request without a token is no guess, and is not counted.
+        assert {world.post("/messages/waha", _WAHA).status_code for _ in range(6)} == {401}
+        answers = [world.post(f"/messages/waha{query}", _WAHA, **wrong) for _ in range(6)]
         assert [one.status_code for one in answers] == [401] * 5 + [429]
         assert "MESSAGES_TOKEN" in answers[5].text
         assert answers[5].headers["Retry-After"] == "60"
         assert world.post("/messages/waha", _WAHA, **_BEARER).status_code == 202
-    assert world.counted.count(("waha", "unauthorized")) == 12
+    assert world.counted.count(("waha", "unauthorized")) == 24
 
 
 def test_the_log_tells_once_and_never_the_token(
