@@ -83,7 +83,7 @@ def _vouch(host: str, port: int, *, tls: bool) -> None:
     state = "READY=1"
     while True:
         try:
-            _ask(host, port, seconds, tls=tls)
+            check_health(host, port, seconds, tls=tls)
         except (OSError, http.client.HTTPException) as error:
             _log.warning("the program does not answer itself: %s", str(error) or type(error))
             time.sleep(min(_RETRY_SECONDS, seconds))
@@ -95,11 +95,14 @@ def _vouch(host: str, port: int, *, tls: bool) -> None:
         time.sleep(seconds)
 
 
-def _ask(host: str, port: int, seconds: float, *, tls: bool) -> None:
-    """Request ``/-/healthy``; raise OSError or HTTPException unless the status is 200."""
+def check_health(host: str, port: int, seconds: float, *, tls: bool) -> None:
+    """Request ``/-/healthy`` from a server on this machine.
+
+    Raises OSError or HTTPException unless it answers 200, or requires a client certificate.
+    """
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     if tls:
-        # The server is this process; its certificate has another host name.
+        # The certificate has another host name.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
     try:

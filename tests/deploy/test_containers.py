@@ -313,4 +313,4 @@ def test_a_health_check_speaks_tls_where_the_programs_do(tmp_path: Path, name: s
     with SimulatorServer(SECRET, tls=(certificate, key)) as server:
         listen = {f"{name.upper()}_LISTEN": f"0.0.0.0:{server.url.rpartition(':')[2]}"}
         said = _error(tmp_path, name, WEB_CONFIG_FILE=str(web), **listen)
-    assert "HTTP Error 404" in said, "the server has no such page"
+    assert "HTTP 404" in said, "the server has no such page"

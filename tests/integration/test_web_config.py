@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import requests
 import yaml
 
-from demo.configuration import free_or_other
+from demo.configuration import ROOT, free_or_other
 from demo.loop import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
@@ -21,7 +23,7 @@ from tests.support.alerts import alert, payload
 from tests.support.certificates import self_signed, signed
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, run_here
+from tests.support.programs import Program, environment, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen, SettingsError
@@ -243,6 +245,11 @@ def test_clients_may_need_a_certificate_and_systemd_sees_that_it_answers(
             systemd.wait_for("WATCHDOG=1", 2)
             with pytest.raises(requests.exceptions.ConnectionError):
                 _status(program, "/-/healthy", certificate)
+            compose = yaml.safe_load((ROOT / "deploy" / "container" / "compose.yaml").read_text())
+            _, _, *check = compose["services"]["exporter"]["healthcheck"]["test"]
+            check = [text.replace("/etc/zapwatch/zapwatch.env", os.devnull) for text in check]
+            at = {"EXPORTER_LISTEN": program.url.removeprefix("https://")}
+            subprocess.run([sys.executable, *check], env=environment(settings | at), check=True)
             pair = tuple(map(str, client))
             assert _status(program, "/metrics", certificate, cert=pair, auth=_LOGIN) == 200
 
