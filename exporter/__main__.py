@@ -18,7 +18,7 @@ import sys
 from functools import partial
 
 from exporter.app import add_reload, add_settings, create_app
-from exporter.event_buffer import Post
+from exporter.event_buffer import Post, senders_among
 from exporter.event_receiver import EVENTS_PATH
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
@@ -46,12 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "explain":
             accept_hangup()
             return _explain(settings, options.gateway, options.channel)
-        post = Post(settings)
-        post.follow(settings.gateways)
+        senders_among(settings.gateways)
         if options.config_check:
             read_web_config(settings.web_config_file)
             print(describe(settings))  # noqa: T201 - this is for the operator
             return 0
+        post = Post(settings)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
     log_to_stderr(settings.log_level, settings.log_format)
@@ -63,24 +63,23 @@ def main(arguments: list[str] | None = None) -> int:
         server = Server(
             _PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen, settings.web_config_file
         )
+        log = logging.getLogger(_PROGRAM)
+        log.info("metrics at %s/metrics", server.url)
+        for line in describe(settings).unsafe:
+            log.warning("unsafe: %s", line)
+        supervisor = Supervisor(settings, post)
+        supervisor.apply_config(settings.gateways)
+        supervisor.page.start()
+        reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
+        reloading.start()
+        pages = create_app(supervisor.page, lambda: supervisor.waiting, lambda: supervisor.dead)
+        if settings.exporter_listen.host in _LOOPBACK:
+            add_reload(pages, reloading.reload)
+            add_settings(pages, lambda: describe(reloading.settings))
+        receiver = post.receiver(pages, supervisor.count_event, supervisor.hurry)
+        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     except SettingsError as error:
         fail(_PROGRAM, str(error))
-    log = logging.getLogger(_PROGRAM)
-    log.info("metrics at %s/metrics", server.url)
-    for line in describe(settings).unsafe:
-        log.warning("unsafe: %s", line)
-    supervisor = Supervisor(settings, post)
-    supervisor.apply_config(settings.gateways)
-    supervisor.page.start()
-    reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
-    reloading.start()
-    pages = create_app(supervisor.page, lambda: supervisor.waiting, lambda: supervisor.dead)
-    if settings.exporter_listen.host in _LOOPBACK:
-        add_reload(pages, reloading.reload)
-        add_settings(pages, lambda: describe(reloading.settings))
-    receiver = post.receiver(pages, supervisor.count_event, supervisor.hurry)
-    try:
-        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     finally:
         # SQLite then merges everything into one file, which may be all that a backup has.
         post.close()

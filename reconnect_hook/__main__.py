@@ -269,22 +269,22 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     metrics = HookMetrics()
     store = open_store(settings)
     supervisor = HookSupervisor(settings, store, metrics)
-    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, settings.web_config_file)
     end_on_signals()
-    page = hook_link(settings) if settings.hook_external_url else f"{server.url}/"
-    metrics.show_page(hook_link(settings, ""))
-    _log.info("page at %s, alerts at %s/alerts", page, server.url)
-    for line in describe(settings).unsafe:
-        _log.warning("unsafe: %s", line)
-    supervisor.apply_config(settings.gateways)
-    reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
-    reloading.start()
-    app = create_app(supervisor, metrics, token=settings.hook_token)
-    add_settings(app, reloading.reload, lambda: describe(reloading.settings))
-    heartbeat = Heartbeat(settings.heartbeat_url)
-    add_heartbeat(app, heartbeat)
-    add_page(app, supervisor, settings, heartbeat)
     try:
+        server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, settings.web_config_file)
+        page = hook_link(settings) if settings.hook_external_url else f"{server.url}/"
+        metrics.show_page(hook_link(settings, ""))
+        _log.info("page at %s, alerts at %s/alerts", page, server.url)
+        for line in describe(settings).unsafe:
+            _log.warning("unsafe: %s", line)
+        supervisor.apply_config(settings.gateways)
+        reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
+        reloading.start()
+        app = create_app(supervisor, metrics, token=settings.hook_token)
+        add_settings(app, reloading.reload, lambda: describe(reloading.settings))
+        heartbeat = Heartbeat(settings.heartbeat_url)
+        add_heartbeat(app, heartbeat)
+        add_page(app, supervisor, settings, heartbeat)
         server.run(
             Front(
                 app,

@@ -338,8 +338,11 @@ def _fails_with(directory: Path, settings: dict[str, str], *arguments: str) -> s
 def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = f"127.0.0.1:{listener.getsockname()[1]}"
-        line = _fails_with(tmp_path, _settings("http://127.0.0.1:1", EXPORTER_LISTEN=where))
+        events = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token"}
+        settings = _settings("http://127.0.0.1:1", EXPORTER_LISTEN=where, **events)
+        line = _fails_with(tmp_path, settings)
     assert f"EXPORTER_LISTEN: {where} is in use by another program; choose another" in line
+    assert not list(tmp_path.rglob("*-wal")), "the state is closed"
 
 
 @pytest.mark.parametrize(

@@ -588,6 +588,7 @@ def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
         where = f"127.0.0.1:{listener.getsockname()[1]}"
         line = _fails_with(tmp_path, hook_settings("http://127.0.0.1:1", HOOK_LISTEN=where))
     assert f"HOOK_LISTEN: {where} is in use by another program; choose another" in line
+    assert not list(tmp_path.rglob("*-wal")), "the state is closed"
 
 
 def test_the_env_file_may_be_named_before_or_after_the_command(tmp_path: Path) -> None:
