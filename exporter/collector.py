@@ -160,7 +160,7 @@ def _ignored(view: _View) -> Samples:
 
 @_gauge("whatsapp_message_log_up", "1 if the last poll of the log worked, and left no row unread.")
 def _log_up(view: _View) -> Samples:
-    # A failed list fails the messages in it: its own metric shows that, and no log is to be blamed.
+    # A failed list fails the messages in it: its own metric shows that, and the log has no fault.
     is_of_list = view.activity is not _NOTHING_READ and not view.activity.counted
     if view.log and not (is_of_list and view.list and not view.list.up):
         yield (), view.log.up

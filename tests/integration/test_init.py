@@ -213,13 +213,13 @@ class TestPortuguese:
             person.answer("Número [1]:")
             person.answer("Número [1]:", "2")
             said = person.answer("substituir esse arquivo? (s/N)")
-            assert "as pessoas são avisadas por webhook" in said
+            assert "as pessoas são avisadas por discord" in said  # as ntfy is configured
             person.answer("O endereço dele (vazio: nenhum)")
             assert person.end() == 0
         assert file.read_text() == written
         config = read_yaml(file)
         assert any("pt-BR" in folder for folder in config["templates"])
-        assert ways_to_people(config) == {"webhook": 1}
+        assert ways_to_people(config) == {"discord": 1}
 
 
 class TestFlags:
