@@ -2,6 +2,8 @@
 .PHONY: help run test test-fast lint format setup install docs lock sbom release translations clean
 
 PYTHON := .venv/bin/python
+# Python keeps what it compiled: six workers would compile all tests six times.
+export PYTHONDONTWRITEBYTECODE :=
 TRANSLATED := reconnect_hook/dashboard zapwatch/setup
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
 # Lines of a catalog's head that say nothing, and would change with each run.
