@@ -45,10 +45,12 @@ def pytest_configure() -> None:
 
     Temporary files are in memory where there is room: a disk takes 5 ms to flush a commit. No
     certificate of this machine is trusted: reading them takes 50 ms for each connection of PyMySQL.
+    Prometheus and promtool collect their garbage less often, which is a quarter of their work.
     Ctrl-C is not ignored, as it is in what a script runs in the background.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["SSL_CERT_FILE"] = os.devnull
+    os.environ.setdefault("GOGC", "400")
     if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
         return
     if shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:

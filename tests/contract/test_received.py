@@ -101,14 +101,14 @@ def test_a_message_that_is_stored_twice_counts_once(phone: Phone) -> None:
     assert phone.ids() == {"A"}
 
 
-def test_five_thousand_messages_are_all_listed(phone: Phone) -> None:
-    for number in range(5000):
+def test_the_messages_of_many_pages_are_all_listed(phone: Phone) -> None:
+    for number in range(1500):
         phone.gets(f"ID{number}", ago=1 + number / 2, outgoing=number % 10 == 9)
     phone.world.simulator.clear_requests()
 
-    assert len(phone.ids()) == 4500
+    assert len(phone.ids()) == 1350
     # Some have a hundred to a page at most, and do not leave out our own.
-    assert len(phone.world.asked) <= 53
+    assert len(phone.world.asked) <= 18
 
 
 def test_only_what_the_time_needs_is_asked_for(phone: Phone) -> None:
