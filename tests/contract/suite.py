@@ -569,7 +569,12 @@ class GatewayContract:
         assert not world.asked
 
     def test_an_id_that_no_path_can_hold_is_refused(self, world: World) -> None:
-        assert _failure(lambda: world.gateway.qr("..")).reason is GatewayErrorKind.INVALID
+        gateway = world.gateway
+        for call in (gateway.qr, gateway.start_session, gateway.delete):
+            for channel in ("", " ", ".", "..", "a\nb", "\ud800"):
+                with pytest.raises(GatewayError) as caught:
+                    call(channel)
+                assert caught.value.reason is GatewayErrorKind.INVALID, channel
         assert not world.asked
 
     def _read(self, message: SimulatedMessage) -> list[Message]:

@@ -14,10 +14,11 @@ class TestWrapper(GatewayContract):
     statuses = {  # noqa: RUF012
         "connected": Status.CONNECTED,
         " CONNECTED\n": Status.CONNECTED,
-        "disconnected": Status.DISCONNECTED,
+        "Disconnected": Status.DISCONNECTED,
         "qr_required": Status.QR_REQUIRED,
         "initializing": Status.INITIALIZING,
         "unknown": Status.UNKNOWN,
+        "notLogged": Status.UNKNOWN,
     }
     looks_with = "qr"
     tells_number = False
