@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import yaml
-from compose_spec import PyCompose
 
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
@@ -103,6 +102,8 @@ def _merged(one: Any, other: Any) -> Any:
 
 
 def test_compose_follows_its_specification() -> None:
+    from compose_spec import PyCompose  # here: each worker imports this file
+
     assert PyCompose.from_json(json.dumps(_COMPOSE)).service_names() == list(_SERVICES)
     # Docker's own word for an address, which the library does not know.
     both = json.dumps(_merged(_COMPOSE, _BRIDGE)).replace(":host-gateway", ":192.0.2.1")

@@ -39,7 +39,6 @@ from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _DOCS = ROOT / "docs"
 _OPENAPI = Path(hook_app.__file__).with_name("openapi.yaml")
-_SCHEMAS = yaml.safe_load(_OPENAPI.read_text())["components"]["schemas"]
 
 
 @pytest.fixture
@@ -476,14 +475,15 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     assert [(one["kind"], one["outcome"]) for one in logged] == [("repair", "qr_required")]
     assert logged[0]["steps"][0]["step"] == "asked"
     # What is answered is what the description says.
+    schemas = yaml.safe_load(_OPENAPI.read_text())["components"]["schemas"]
     for name, answers in (
         ("Channel", everything["channels"]),
         ("Attempt", [told]),
         ("LoggedAttempt", logged),
     ):
         for answer in answers:
-            assert set(answer) == set(_SCHEMAS[name]["required"])
-            assert set(answer) == set(_SCHEMAS[name]["properties"])
+            assert set(answer) == set(schemas[name]["required"])
+            assert set(answer) == set(schemas[name]["properties"])
 
 
 def test_without_prometheus_ages_and_the_week_come_from_the_message_log(

@@ -11,11 +11,11 @@ import pytest
 from tests.support.shipped import (
     ALERTMANAGER,
     ALERTS,
-    EXPECTATIONS,
     PROMETHEUS,
     PROMTOOL_TESTS,
     RULE_FILES,
     Alert,
+    expectations,
     label_sets,
     read_yaml,
     run,
@@ -126,7 +126,7 @@ def test_an_alert_says_how_bad_it_is_and_who_repairs_it(alert: Alert) -> None:
 @each_alert
 def test_an_alert_is_tested_for_firing_not_firing_and_recovering(alert: Alert) -> None:
     histories: dict[tuple[str, str], list[tuple[float, bool]]] = {}
-    for expectation in EXPECTATIONS:
+    for expectation in expectations():
         if expectation.alert == alert.name:
             moment = (expectation.seconds, bool(expectation.label_sets))
             histories.setdefault(expectation.test, []).append(moment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,6 +82,12 @@ def _alerts() -> Iterator[Alert]:
                     yield Alert(rule["alert"], rule)
 
 
+@functools.cache
+def expectations() -> tuple[Expectation, ...]:
+    """Return what all promtool tests expect; reading them takes half a second."""
+    return tuple(_expectations())
+
+
 def _expectations() -> Iterator[Expectation]:
     for path in PROMTOOL_TESTS:
         for test in read_yaml(path)["tests"]:
@@ -94,14 +101,13 @@ def _expectations() -> Iterator[Expectation]:
 
 
 ALERTS = list(_alerts())
-EXPECTATIONS = list(_expectations())
 
 
 def label_sets(alert: Alert) -> list[dict[str, str]]:
     """Return the alert's full label sets; promtool tests that they are exact."""
     return [
         {"alertname": alert.name, **labels}
-        for expectation in EXPECTATIONS
+        for expectation in expectations()
         if expectation.alert == alert.name
         for labels in expectation.label_sets
     ]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconnect_hook.alerts import (
@@ -21,6 +21,7 @@ from reconnect_hook.alerts import (
     parse_notifications,
 )
 from tests.support.alerts import alert, payload
+from tests.support.examples import examples
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
@@ -165,6 +166,7 @@ def test_another_body_is_refused_in_one_short_line(body: bytes) -> None:
         assert len(str(caught.value)) < 100
 
 
+@settings(max_examples=examples(50))
 @given(st.lists(_JSON, max_size=4))
 def test_any_json_where_an_alert_belongs_is_just_ignored(entries: list[Any]) -> None:
     parsed = _parse(*entries, alert())
