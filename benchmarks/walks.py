@@ -29,7 +29,7 @@ from demo.simulator.traffic import open_message_log
 from exporter.app import create_app as create_exporter
 from exporter.event_buffer import Post
 from exporter.supervisor import Supervisor
-from reconnect_hook import diagnosis, echo, probe, probe_limits
+from reconnect_hook import echo, probe, probe_limits
 from reconnect_hook.app import create_app as create_hook
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
@@ -192,7 +192,7 @@ def _walk_event(recorder: Recorder, url: str) -> None:
 
 def _walk_suspicion(recorder: Recorder) -> None:
     log, messages = Path("suspicion.log"), f"sqlite:///{Path.cwd()}/messages.sqlite3"
-    echo.ECHO_SECONDS, diagnosis.DELIVERY_SECONDS = 1.0, 0.5
+    echo.ECHO_SECONDS, echo.DELIVERY_SECONDS = 1.0, 0.5
     probe.GAP_SECONDS, probe_limits.ECHO_GAP_SECONDS = 0.02, 0.0
     names = ("loja", "obra", "casa")
     written = open_message_log(messages)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
 
-from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import (
     Alert,
     AlertStatus,
+    Disposition,
     PayloadError,
     TooManyAlertsError,
     parse_alerts,

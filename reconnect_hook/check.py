@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.alerts import Alert, AlertStatus, Target
 from reconnect_hook.history import Attempt, OpenRow
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import FAILURES, RECOVERIES, AskedBy, Outcome
-from reconnect_hook.scheduler import Scheduler, add_gateways, poll
+from reconnect_hook.models import FAILURES, RECOVERIES, AskedBy, Outcome, RepairCause
+from reconnect_hook.reconciler import Scheduler, add_gateways, poll
 from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
 from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.cli import printable

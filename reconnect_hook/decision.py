@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import (
     FAILURES,
     IN_HAND,
@@ -22,6 +21,7 @@ from reconnect_hook.models import (
     Outcome,
     Phase,
     ProbeOutcome,
+    RepairCause,
     Step,
 )
 from zapwatch.channels import Channel, Status

@@ -1,19 +1,155 @@
-"""The echoes of one probe: choice of sender, sending and listening."""
+"""The echoes of one probe, its dependencies, and the diagnosis of a lost echo."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import dropwhile
+from typing import Protocol
 
-from reconnect_hook.attempt_log import StepKind
-from reconnect_hook.context import ProbeContext, UnableError
-from reconnect_hook.diagnosis import Evidence
-from reconnect_hook.probe_limits import Echo, LimitReason
+from reconnect_hook.delivery import DeliveryCheck
+from reconnect_hook.event_log import StepKind
+from reconnect_hook.probe_limits import Echo, LimitReason, ProbeRepository
 from zapwatch.channels import Channel, folded
 from zapwatch.config.readers import ProbeKind
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind
-from zapwatch.messages.message import MessageLogError, RecentMessages, make_token
+from zapwatch.config.settings import ProbeSettings
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind
+from zapwatch.messages.message import RecentMessages, make_token
+from zapwatch.messages.source import MessageSource
+from zapwatch.messages.webhook_log import MessageLogError
+
+
+class PostponedError(Exception):
+    """The probe can resume in ``seconds``. ``str()`` is the reason."""
+
+    def __init__(self, why: str, seconds: float) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+class QueryFailedOnceError(PostponedError):
+    """A second query, a minute later, must confirm the failure."""
+
+
+class UnableError(Exception):
+    """The probe cannot run. ``str()`` is the reason."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The probe was cancelled, or the program ends."""
+
+
+class NoteStep(Protocol):
+    """Records a step of a probe."""
+
+    def __call__(self, kind: StepKind, words: str = "", /) -> None:
+        """Record the step with its details."""
+
+
+def _note_nothing(_kind: StepKind, _words: str = "", /) -> None:
+    """Discard the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeContext:
+    """The dependencies of probes.
+
+    ``messages`` is a source that shows echoes, or None; ``wait`` sleeps for some seconds or raises
+    Interrupted; ``note`` records each step for the log; ``delivery`` is None if messages cannot be
+    compared.
+    """
+
+    client: Gateway
+    messages: MessageSource | None
+    book: ProbeRepository
+    settings: ProbeSettings
+    wait: Callable[[float], None] = time.sleep
+    note: NoteStep = _note_nothing
+    delivery: DeliveryCheck | None = None
+
+    def kind_of(self, channel: Channel) -> ProbeKind:
+        """Return how a channel is probed; without a source of echoes, by query at most."""
+        client = self.client
+        kind = self.settings.kind_of(
+            channel,
+            can_query=client.can_query,
+            can_compare=self.delivery is not None,
+            asks_number=client.asks_number,
+        )
+        if kind is ProbeKind.ECHO and self.messages is None:
+            return ProbeKind.QUERY if client.can_query else ProbeKind.OFF
+        return kind
+
+    def number_of(self, channel: Channel) -> str | None:
+        """Return the phone number for echoes to a channel; raise GatewayError."""
+        number = self.settings.number_of(channel, None)
+        return number or self.settings.number_of(channel, self.client.own_number(channel))
+
+    def can_ask(self, channel: Channel) -> bool:
+        """Whether settings and gateway allow any probe of a channel."""
+        wanted = self.settings.wanted(channel)
+        by_echo = wanted is ProbeKind.ECHO and self.messages is not None
+        return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)
+
+
+DELIVERY_SECONDS = 30.0
+"""Longest time until a sent echo is in the log; later messages without it prove it lost."""
+
+_NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Evidence since a probe began, by channel key.
+
+    Values are times of the monotonic clock: channels die and recover meanwhile, so evidence counts
+    only relative to the time of an echo.
+    """
+
+    heard: dict[str, float] = field(default_factory=dict)
+    """A message arrived: both its session and the log work."""
+    spoke: dict[str, float] = field(default_factory=dict)
+    """An echo from it arrived."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """A query succeeded: its connection works."""
+    mute: set[str] = field(default_factory=set)
+    """Two consecutive queries failed."""
+    lost: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Lost echoes by (sender, receiver)."""
+
+    def without(self, keys: AbstractSet[str]) -> Evidence:
+        """Return this without the evidence against these channels, repaired since."""
+        lost = {pair: at for pair, at in self.lost.items() if keys.isdisjoint(pair)}
+        return replace(self, mute=self.mute - keys, lost=lost)
+
+    def connected_at(self, key: str) -> float:
+        """Return when a channel was last shown to be connected."""
+        return max(shown.get(key, _NEVER) for shown in (self.heard, self.spoke, self.answered))
+
+
+def find_dead(evidence: Evidence) -> set[str]:
+    """Return the keys of the channels proved dead.
+
+    A lost echo alone does not show which side is dead. The receiver is if the sender is shown to be
+    connected afterwards, which a zombie that only receives nothing still is; the sender is if the
+    receiver receives a message afterwards. Until the log shows any later message, the log itself
+    may be late or dead, and a lost echo proves nothing.
+    """
+    found = evidence.mute - evidence.heard.keys()
+    told_until = max(evidence.heard.values(), default=_NEVER)
+    for (sender, receiver), sent_at in evidence.lost.items():
+        if told_until < sent_at + DELIVERY_SECONDS:
+            continue
+        if evidence.heard.get(receiver, _NEVER) >= sent_at:
+            if evidence.connected_at(sender) < sent_at:
+                found.add(sender)
+        elif evidence.connected_at(sender) >= sent_at:
+            found.add(receiver)
+    return found
+
 
 ECHO_SECONDS = 60.0
 """An echo not heard within this time is lost."""

@@ -9,10 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.delivery import WebhookMemory
-from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase, ProbeOutcome
+from reconnect_hook.event_log import KEPT_ATTEMPTS, LoggedAttempt
+from reconnect_hook.models import (
+    Backoff,
+    ChannelRow,
+    Intent,
+    Outcome,
+    Phase,
+    ProbeOutcome,
+    RepairCause,
+)
 from reconnect_hook.probe_limits import Probed
 from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
 from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log

@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reconnect_hook.alert_writer import Disposition
-from reconnect_hook.alerts import AlertStatus
+from reconnect_hook.alerts import AlertStatus, Disposition
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay

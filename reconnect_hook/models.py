@@ -8,8 +8,36 @@ from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, Self
 
-from reconnect_hook.alerts import RepairCause
 from zapwatch.channels import Status
+
+
+class RepairCause(enum.StrEnum):
+    """Reason for a repair: the label ``reason`` of whatsapp_reconnect_attempts_total."""
+
+    DISCONNECTED = "disconnected"
+    SILENT = "silent"
+    NEVER_HEARD = "never_heard"
+    MANUAL = "manual"
+    PROBE_FAILED = "probe_failed"
+    ECHO_LOST = "echo_lost"
+    # The next two only probe the channel.
+    SUSPECT = "suspect"
+    ASKED = "asked"
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it asks for a probe only."""
+        return self in {RepairCause.SUSPECT, RepairCause.ASKED}
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether the gateway may still list the channel as connected."""
+        return self in _SILENCES
+
+
+_SILENCES = frozenset(
+    {RepairCause.SILENT, RepairCause.NEVER_HEARD, RepairCause.PROBE_FAILED, RepairCause.ECHO_LOST}
+)
 
 
 class Intent(enum.IntEnum):

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, Step
+from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target
+from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, RepairCause, Step
 from reconnect_hook.repository import (
     Raise,
     ensure_row,

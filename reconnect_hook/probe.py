@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from reconnect_hook.attempt_log import StepKind
-from reconnect_hook.context import (
+from reconnect_hook.delivery import note_webhook
+from reconnect_hook.echo import (
+    Echoes,
     PostponedError,
     ProbeContext,
     QueryFailedOnceError,
     UnableError,
+    find_dead,
 )
-from reconnect_hook.delivery import note_webhook
-from reconnect_hook.diagnosis import find_dead
-from reconnect_hook.echo import Echoes
+from reconnect_hook.event_log import StepKind
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason
 from zapwatch.channels import Channel

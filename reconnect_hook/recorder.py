@@ -9,16 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import admit
-from reconnect_hook.alerts import AlertStatus, RepairCause, Target
-from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptSteps, NewSteps, StepKind
-from reconnect_hook.audit_log import EventLog
-from reconnect_hook.context import (
-    Interrupted,
-    PostponedError,
-    QueryFailedOnceError,
-    UnableError,
-)
+from reconnect_hook.alerts import AlertStatus, Target, admit
 from reconnect_hook.decision import (
     CallAnswer,
     Close,
@@ -41,6 +32,13 @@ from reconnect_hook.decision import (
     phase_now,
     words,
 )
+from reconnect_hook.echo import (
+    Interrupted,
+    PostponedError,
+    QueryFailedOnceError,
+    UnableError,
+)
+from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptSteps, EventLog, NewSteps, StepKind
 from reconnect_hook.message_audit import want_audits, wish_after
 from reconnect_hook.models import (
     IN_HAND,
@@ -55,6 +53,7 @@ from reconnect_hook.models import (
     Outcome,
     Phase,
     ProbeOutcome,
+    RepairCause,
     Step,
 )
 from reconnect_hook.probe import Finding

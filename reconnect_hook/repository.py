@@ -13,9 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.decision import LogEntry
+from reconnect_hook.event_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.models import (
     AT_REST,
     COLUMNS,
@@ -25,6 +24,7 @@ from reconnect_hook.models import (
     ChannelRow,
     GatewayRow,
     Intent,
+    RepairCause,
     escalates,
 )
 from reconnect_hook.schema import attempt_log, channel, gateway, message_audit, repair_log

@@ -6,12 +6,11 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import Outage
-from reconnect_hook.audit_log import EventLog, EventLogError
-from reconnect_hook.context import ProbeContext
+from reconnect_hook.alerts import AlertWriter, Outage
 from reconnect_hook.decision import Policy
 from reconnect_hook.delivery import DeliveryCheck
+from reconnect_hook.echo import ProbeContext
+from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, wish_after
 from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
@@ -20,11 +19,10 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy, Backoff
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import Beside, GatewayReconciler
+from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler, add_gateways
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-from reconnect_hook.attempt_log import AttemptStep, StepKind
-from reconnect_hook.context import Interrupted, PostponedError, ProbeContext, UnableError
 from reconnect_hook.decision import CallAnswer, MakeCall
+from reconnect_hook.echo import Interrupted, PostponedError, ProbeContext, UnableError
+from reconnect_hook.event_log import AttemptStep, StepKind
 from reconnect_hook.models import Step
 from reconnect_hook.probe import Finding, ProbeRun
 from zapwatch.channels import ByName, Channel, Status, channel_key, known_numbers

@@ -13,8 +13,7 @@ from typing import cast
 
 import pytest
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import RepairCause
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
 from reconnect_hook.dashboard.qr import QrWatches
@@ -31,7 +30,7 @@ from reconnect_hook.dashboard.timeline import DayTimelines, MessageWeeks, Shares
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Action, AskedBy, Backoff, Outcome
+from reconnect_hook.models import Action, AskedBy, Backoff, Outcome, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.repository import append_log
 from reconnect_hook.supervisor import GatewayController

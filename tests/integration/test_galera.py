@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff, Phase
+from reconnect_hook.reconciler import add_gateways
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
@@ -19,7 +20,6 @@ from reconnect_hook.repository import (
     read_open_rows,
     store_rows,
 )
-from reconnect_hook.scheduler import add_gateways
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
 from tests.support.states import firing

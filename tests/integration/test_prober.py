@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.models import AskedBy, Intent, Phase
+from reconnect_hook.models import AskedBy, Intent, Phase, RepairCause
 from reconnect_hook.schema import channel, echoes
 from tests.support.world import GATEWAY, Options, Turn, World
 from zapwatch.channels import ByName, Status

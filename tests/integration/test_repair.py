@@ -14,11 +14,10 @@ import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import decide
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import Phase
-from reconnect_hook.scheduler import poll
+from reconnect_hook.models import Phase, RepairCause
+from reconnect_hook.reconciler import poll
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.hooks import hook_settings
 from tests.support.simulated_world import SimulatedWorld
@@ -759,7 +758,7 @@ class TestThreads:
     def test_no_fault_ends_the_loop(
         self, program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("reconnect_hook.scheduler.RETRY_SECONDS", 0.01)
+        monkeypatch.setattr("reconnect_hook.reconciler.RETRY_SECONDS", 0.01)
         faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
 
         def faulty(database: Database) -> Any:
@@ -767,7 +766,7 @@ class TestThreads:
                 raise faults.pop()
             return poll(database)
 
-        monkeypatch.setattr("reconnect_hook.scheduler.poll", faulty)
+        monkeypatch.setattr("reconnect_hook.reconciler.poll", faulty)
         # A poll that had begun before might repair what the alert asks for.
         wait_until(lambda: not faults, 60, "both faults")
         program.alert()

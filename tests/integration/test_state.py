@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import RepairCause
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
 from reconnect_hook.migrate import open_state
@@ -26,9 +25,11 @@ from reconnect_hook.models import (
     GatewayRow,
     Intent,
     Phase,
+    RepairCause,
     Step,
 )
 from reconnect_hook.operator_actions import OperatorActions
+from reconnect_hook.reconciler import add_gateways, poll
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
@@ -43,7 +44,6 @@ from reconnect_hook.repository import (
     store_rows,
 )
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.scheduler import add_gateways, poll
 from reconnect_hook.schema import channel, repair_log
 from tests.support.states import StateClock, firing, sqlite_url
 from tests.support.threads import at_once

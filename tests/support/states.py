@@ -11,8 +11,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.alerts import Alert, AlertStatus, Target
 from reconnect_hook.migrate import open_state
+from reconnect_hook.models import RepairCause
 from zapwatch.clock import Clock
 
 

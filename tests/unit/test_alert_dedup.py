@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter, admit
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target, admit
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Backoff, ChannelRow, GatewayRow, Intent, Outcome, Phase
+from reconnect_hook.models import (
+    Backoff,
+    ChannelRow,
+    GatewayRow,
+    Intent,
+    Outcome,
+    Phase,
+    RepairCause,
+)
 from tests.support.states import firing, locked, resolved, sqlite_url
 from tests.support.world import GATEWAY, World
 from zapwatch.channels import Status

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff
 from reconnect_hook.repository import read_open_rows
