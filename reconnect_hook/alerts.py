@@ -12,8 +12,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
-
 from reconnect_hook.models import (
     ROUND_SECONDS,
     STALE_SECONDS,
@@ -27,7 +25,7 @@ from reconnect_hook.models import (
 )
 from reconnect_hook.repository import Raise, raise_intents, read_state
 from zapwatch.channels import channel_key, is_usable_id
-from zapwatch.db import Database, StateError, UnavailableError, now
+from zapwatch.db import Database, StateError, UnavailableError
 from zapwatch.http import parse_json
 
 MAX_ALERTS = 20_000
@@ -215,6 +213,7 @@ class AlertWriter:
         self._database = database
         self._gateway = gateway
         self._backoff = backoff
+        self._longest_wait = backoff.longest
         self._wake = wake
         self._asked_by = asked_by
 
@@ -245,7 +244,8 @@ class AlertWriter:
             dispositions, raises = self._admit(payloads)
             # In an alert storm nearly all alerts are known already and need no write.
             if raises:
-                self._database.transact(partial(self._store, raises))
+                store = partial(raise_intents, name=self._gateway, raises=raises)
+                self._database.transact(store)
                 self._wake()
         except StateError as error:
             if len(payloads) == 1 or isinstance(error, UnavailableError):
@@ -261,15 +261,9 @@ class AlertWriter:
         if not keys:
             return [[Disposition.IGNORED] * len(one) for one in payloads], []
         with self._database.read() as connection:
-            # Read the look's number with the rows: raises must not appear newer than they are.
-            gateway, rows = read_state(connection, self._gateway, keys)
-            # Read the clock afterwards, so that no other hook's row lies in the future.
-            at = now(connection)
-        gateway = gateway.clamped(at)
-        for row in rows.values():
-            row.clamp(at, self._backoff.longest)
+            state = read_state(connection, self._gateway, keys, self._longest_wait)
         raises: list[Raise] = []
-        return [self._admit_payload(one, gateway, rows, at, raises) for one in payloads], raises
+        return [self._admit_payload(one, *state, raises) for one in payloads], raises
 
     def _admit_payload(
         self,
@@ -299,9 +293,6 @@ class AlertWriter:
                 raises.append(raised)
                 rows[raised.key] = raised.applied_to(rows.get(raised.key))
         return dispositions
-
-    def _store(self, raises: Sequence[Raise], connection: sa.Connection) -> None:
-        raise_intents(connection, self._gateway, raises)
 
 
 def admit(

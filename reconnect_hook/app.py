@@ -176,8 +176,10 @@ class _Intake:
                     continue
                 for place, verdict in zip(places, verdicts, strict=True):
                     one.verdicts[place] = verdict
+                outages = [outage for place in places if (outage := one.alerts[place].outage)]
                 try:
-                    controller.want_audits([one.alerts[place].outage for place in places])
+                    if outages:
+                        controller.want_audits(outages)
                 except StateError as error:
                     one.error = error
         accepted = [one for one in payloads if one.error is None]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import dropwhile
-from typing import Protocol
 
 from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.event_log import StepKind
@@ -17,9 +17,8 @@ from zapwatch.channels import Channel, folded
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind
-from zapwatch.messages.message import RecentMessages, make_token
+from zapwatch.messages.message import MessageLogError, RecentMessages, make_token
 from zapwatch.messages.source import MessageSource
-from zapwatch.messages.webhook_log import MessageLogError
 
 
 class PostponedError(Exception):
@@ -42,24 +41,13 @@ class Interrupted(Exception):  # noqa: N818 - not an error
     """The probe was cancelled, or the program ends."""
 
 
-class NoteStep(Protocol):
-    """Records a step of a probe."""
-
-    def __call__(self, kind: StepKind, words: str = "", /) -> None:
-        """Record the step with its details."""
-
-
-def _note_nothing(_kind: StepKind, _words: str = "", /) -> None:
-    """Discard the step."""
-
-
 @dataclass(frozen=True, slots=True)
 class ProbeContext:
     """The dependencies of probes.
 
     ``messages`` is a source that shows echoes, or None; ``wait`` sleeps for some seconds or raises
-    Interrupted; ``note`` records each step for the log; ``delivery`` is None if messages cannot be
-    compared.
+    Interrupted; ``note`` records each step and its details; ``delivery`` is None if messages cannot
+    be compared.
     """
 
     client: Gateway
@@ -67,7 +55,7 @@ class ProbeContext:
     book: ProbeRepository
     settings: ProbeSettings
     wait: Callable[[float], None] = time.sleep
-    note: NoteStep = _note_nothing
+    note: Callable[[StepKind, str], None] = lambda _kind, _words: None
     delivery: DeliveryCheck | None = None
 
     def kind_of(self, channel: Channel) -> ProbeKind:
@@ -166,26 +154,29 @@ _SURELY_UNSENT = frozenset(
 
 
 class Echoes:
-    """Sends and hears echoes between the ``listed`` channels, and collects the evidence.
+    """Sends and hears the echoes of one channel's probe, and collects the evidence.
 
     Raises StateError, MessageLogError and the exceptions of ``means.wait``. ``since`` is the start
     of the evidence, by the monotonic clock.
     """
 
-    def __init__(self, means: ProbeContext, listed: Mapping[str, Channel]) -> None:
+    def __init__(self, means: ProbeContext, probed: Channel, listed: Mapping[str, Channel]) -> None:
         self.evidence = Evidence()
         self._clock = means.book.clock
         self.since = self._clock.monotonic()
         self._means = means
+        self._probed = probed
         self._listed = listed
         self._earlier: dict[tuple[str, str], Echo] = {}
         self._under_way: dict[str, tuple[str, str, float]] = {}
 
-    def recall(self, receiver: Channel) -> None:
+    def recall(self) -> None:
         """Load the echoes of the channel's current probe from a hook that died."""
-        noted = self._means.book.earlier_echoes(receiver.key)
+        key = self._probed.key
         # A probe's first echo goes to its channel; older echoes belong to other probes.
-        for echo in dropwhile(lambda one: one.receiver != receiver.key, noted):
+        for echo in dropwhile(
+            lambda one: one.receiver != key, self._means.book.earlier_echoes(key)
+        ):
             self._earlier[echo.sender, echo.receiver] = echo
             self._take_up(echo)
 
@@ -203,30 +194,32 @@ class Echoes:
         elif echo.heard is False and echo.sent:
             self.evidence.lost[echo.sender, echo.receiver] = sent_at
 
-    def senders(self, receiver: Channel) -> Iterator[Channel]:
-        """Yield possible senders to a channel, the best first; itself if there is no other."""
-        means = self._means
+    @cached_property
+    def _others(self) -> list[Channel]:
+        """The channels that can write to the probed one."""
         # A token does not tell channels apart whose names are folded alike.
-        alike = folded(receiver.message_key)
-        others = [
+        alike = folded(self._probed.message_key)
+        return [
             one
             for one in self._listed.values()
             if one.connected
             and folded(one.message_key) != alike
-            and means.kind_of(one) is ProbeKind.ECHO
+            and self._means.kind_of(one) is ProbeKind.ECHO
         ]
-        if not others:
-            yield receiver
+
+    def senders(self) -> Iterator[Channel]:
+        """Yield possible senders to the probed channel, the best first; itself without others."""
+        if not self._others:
+            yield self._probed
             return
-        suspended = means.book.suspended()
+        suspended, sent = self._means.book.senders()
         ages = self.listen(_LATELY_SECONDS).ages
-        sent = means.book.sent_today()
 
         def rank(one: Channel) -> tuple[float, int]:
             age = ages.get(one.key, _LATELY_SECONDS)
             return (0.0 if age <= _AS_GOOD_SECONDS else age, sent.get(one.key, 0))
 
-        yield from sorted((one for one in others if one.key not in suspended), key=rank)
+        yield from sorted((one for one in self._others if one.key not in suspended), key=rank)
 
     def known_first(self, channels: Iterable[Channel]) -> list[Channel]:
         """Return the channels, those with recorded echoes first."""
@@ -305,12 +298,12 @@ class Echoes:
             listened_at = self._clock.monotonic()
             heard = self._listen_for(token)
             if token in heard.echoes:
-                self._means.note(StepKind.HEARD)
+                self._means.note(StepKind.HEARD, "")
                 return True
             if listened_at - began >= seconds:
                 break
             self._means.wait(_LISTEN_PAUSE)
-        self._means.note(StepKind.LOST)
+        self._means.note(StepKind.LOST, "")
         if sent:
             sender, receiver, sent_at = self._under_way[token]
             self.evidence.lost[sender, receiver] = sent_at

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from reconnect_hook.models import Action, AskedBy, Outcome, RepairCause
+
 _log = logging.getLogger("reconnect_hook")
 _MODE = 0o640
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
@@ -104,6 +106,36 @@ def _escape(character: str) -> str:
         return character
     # All other Unicode spaces and line ends, and lone surrogates, which UTF-8 cannot encode.
     return character.encode("unicode_escape").decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A finished repair for the log, the record and the metrics."""
+
+    key: str
+    channel: str
+    listed: bool
+    cause: RepairCause
+    asked_by: AskedBy
+    accepted_at: float
+    attempt: int
+    action: Action
+    outcome: Outcome
+    detail: str
+    seconds: float = 0.0
+    """Its duration, 0 without a call."""
+
+    def as_line(self) -> Mapping[str, object]:
+        """Return the pairs of its line in the event log."""
+        return {
+            "channel": self.channel,
+            "reason": self.cause,
+            "action": self.action,
+            "outcome": self.outcome,
+            "attempt": self.attempt,
+            "seconds": f"{self.seconds:.1f}",
+            "detail": self.detail or None,
+        }
 
 
 KEPT_ATTEMPTS = 20
@@ -206,18 +238,14 @@ _Name = tuple[AttemptKind, str]
 
 @dataclass(slots=True)
 class NewSteps:
-    """Steps added, and attempts begun and ended, in one transaction."""
+    """Steps of one transaction: those of a begun attempt begin with ASKED."""
 
     at: float
     steps: dict[_Name, list[AttemptStep]] = field(default_factory=dict)
     ended: list[LoggedAttempt] = field(default_factory=list)
-    begun: set[_Name] = field(default_factory=set)
-    over: set[_Name] = field(default_factory=set)
 
     def begin(self, kind: AttemptKind, key: str, asked_by: str, since: float) -> None:
         """Begin an attempt; remaining steps of an earlier one are dropped."""
-        self.begun.add((kind, key))
-        self.over.discard((kind, key))
         self.steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
 
     def add(self, kind: AttemptKind, key: str, step: StepKind, words: str = "") -> None:
@@ -226,8 +254,9 @@ class NewSteps:
 
     def extend(self, kind: AttemptKind, key: str, steps: Sequence[AttemptStep]) -> None:
         """Add steps, their words cut to _MOST_WORDS characters."""
-        short = [step._replace(words=step.words[:_MOST_WORDS]) for step in steps]
-        self.steps.setdefault((kind, key), []).extend(short)
+        if steps:
+            short = [step._replace(words=step.words[:_MOST_WORDS]) for step in steps]
+            self.steps.setdefault((kind, key), []).extend(short)
 
 
 class AttemptSteps:
@@ -242,25 +271,24 @@ class AttemptSteps:
 
     def end(self, new: NewSteps, kind: AttemptKind, key: str, outcome: str, detail: str) -> None:
         """End an attempt in a transaction, unless it has no steps."""
-        name = kind, key
-        if name not in self._steps and name not in new.steps:
-            return
-        new.add(kind, key, StepKind.ENDED, detail)
-        steps = self._all(new, name)
-        new.ended.append(LoggedAttempt(key, kind, outcome, new.at, tuple(steps)))
-        new.over.add(name)
+        if (kind, key) in self._steps or (kind, key) in new.steps:
+            new.add(kind, key, StepKind.ENDED, detail)
+            steps = tuple(self._all(new, (kind, key)))
+            new.ended.append(LoggedAttempt(key, kind, outcome, new.at, steps))
 
     def commit(self, new: NewSteps) -> None:
         """Apply a committed transaction's steps."""
-        for name in new.steps:
-            self._steps[name] = self._all(new, name)
-        for name in new.over:
-            del self._steps[name]
+        for name, steps in new.steps.items():
+            if steps[-1].kind is StepKind.ENDED:
+                self._steps.pop(name, None)
+            else:
+                self._steps[name] = self._all(new, name)
 
     def _all(self, new: NewSteps, name: _Name) -> list[AttemptStep]:
-        before = [] if name in new.begun else self._steps.get(name, [])
+        added = new.steps[name]
+        before = [] if added[0].kind is StepKind.ASKED else self._steps.get(name, [])
         found: list[AttemptStep] = []
-        for step in [*before, *new.steps[name]]:
+        for step in [*before, *added]:
             # A list with an unchanged status is no step.
             if not found or step.kind is not StepKind.LISTED or step[1:] != found[-1][1:]:
                 found.append(step)

@@ -30,6 +30,7 @@ from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource, open_source
 
 
@@ -57,18 +58,15 @@ class GatewayController:
             if source is not None:
                 source.close()
 
-    def want_audits(self, outages: Iterable[Outage | None]) -> None:
+    def want_audits(self, outages: Iterable[Outage]) -> None:
         """Queue audits after outages that have ended; raise StateError."""
-        if not self.auditor.follows_outages:
-            return
-        threshold = self.gateway.silence_threshold
-        self.auditor.repository.want(
-            [
+        if self.auditor.follows_outages:
+            threshold = self.gateway.silence_threshold
+            wishes = [
                 wish_after(one.channel, one.noticed_at, threshold if one.silent else None)
                 for one in outages
-                if one is not None
             ]
-        )
+            self.auditor.repository.want(wishes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,9 @@ def make_controller(
     metrics.watch(name, history)
 
     def listed() -> Collection[Channel]:
-        return workers.latest_channels()
+        if workers.channels is None:
+            raise MessageLogError("the channel list could not be read")
+        return workers.channels.values()
 
     echoes = open_source(settings, gateway, listed) if gateway.messages.has_echoes else None
     compares = client.lists_messages and echoes is not None

@@ -419,11 +419,12 @@ class TestARestart:
     def test_no_session_is_thrown_away_that_could_not_be_noted(
         self, dead: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(_recorder: object, changes: Any) -> None:
+        def fail(changes: Any) -> list[object]:
             if changes.restarts:
                 raise OSError
+            return []
 
-        monkeypatch.setattr("reconnect_hook.recorder.Recorder._write_lines", fail)
+        monkeypatch.setattr("reconnect_hook.recorder._lines", fail)
         dead.alert("Pixel12 Digital")
         with suppress(OSError):
             dead.run(60)
