@@ -1,45 +1,32 @@
-"""Lenient parser of Alertmanager's and Grafana's webhook payload: each alert stands alone."""
+"""Alerts: a lenient parser of webhook payloads, deduplication, and the raises stored for them.
+
+Alertmanager and Grafana send the payloads; each alert stands alone.
+"""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from zapwatch.channels import channel_key, is_usable_id
-from zapwatch.http import parse_json
-
-
-class RepairCause(enum.StrEnum):
-    """Reason for a repair: the label ``reason`` of whatsapp_reconnect_attempts_total."""
-
-    DISCONNECTED = "disconnected"
-    SILENT = "silent"
-    NEVER_HEARD = "never_heard"
-    MANUAL = "manual"
-    PROBE_FAILED = "probe_failed"
-    ECHO_LOST = "echo_lost"
-    # The next two only probe the channel.
-    SUSPECT = "suspect"
-    ASKED = "asked"
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether it asks for a probe only."""
-        return self in {RepairCause.SUSPECT, RepairCause.ASKED}
-
-    @property
-    def is_silence(self) -> bool:
-        """Whether the gateway may still list the channel as connected."""
-        return self in _SILENCES
-
-
-_SILENCES = frozenset(
-    {RepairCause.SILENT, RepairCause.NEVER_HEARD, RepairCause.PROBE_FAILED, RepairCause.ECHO_LOST}
+from reconnect_hook.models import (
+    ROUND_SECONDS,
+    STALE_SECONDS,
+    AskedBy,
+    Backoff,
+    ChannelRow,
+    GatewayRow,
+    Intent,
+    RepairCause,
+    escalates,
 )
-
+from reconnect_hook.repository import Raise, raise_intents, read_state
+from zapwatch.channels import channel_key, is_usable_id
+from zapwatch.db import Database, StateError, UnavailableError
+from zapwatch.http import parse_json
 
 MAX_ALERTS = 20_000
 """A larger payload is refused: 10 MiB of Alertmanager's own hold fewer alerts."""
@@ -200,3 +187,184 @@ def _text(entry: Any, group: str, name: str) -> str:
     values = entry.get(group) if isinstance(entry, dict) else None
     value = values.get(name) if isinstance(values, dict) else None
     return value if isinstance(value, str) else ""
+
+
+class Disposition(enum.StrEnum):
+    """Result of deduplication: the label ``result`` of whatsapp_reconnect_alerts_total."""
+
+    ACCEPTED = "accepted"
+    COALESCED = "coalesced"
+    COOLDOWN = "cooldown"
+    IGNORED = "ignored"
+
+
+class AlertWriter:
+    """Accepts alerts for one gateway, concurrently with other hooks on the same database."""
+
+    def __init__(
+        self,
+        database: Database,
+        gateway: str,
+        backoff: Backoff,
+        wake: Callable[[], None] = lambda: None,
+        asked_by: AskedBy = AskedBy.ALERTMANAGER,
+    ) -> None:
+        """Call ``wake`` after each commit of new work."""
+        self._database = database
+        self._gateway = gateway
+        self._backoff = backoff
+        self._longest_wait = backoff.longest
+        self._wake = wake
+        self._asked_by = asked_by
+
+    def accept(self, alerts: Sequence[Alert]) -> list[Disposition]:
+        """Store the raises of one payload's alerts, and return each alert's disposition.
+
+        1. An alert without a target is ignored.
+        2. A channel with resolved alerts only is rechecked, which ends its episode if it is
+           connected.
+        3. A channel with a firing alert gets one repair, unless one is queued or in progress
+           (coalesced). After a recent call, the repair is delayed (cooldown).
+
+        Raises StateError; then nothing of this payload is accepted.
+        """
+        (result,) = self.accept_all([alerts])
+        if isinstance(result, StateError):
+            raise result
+        return result
+
+    def accept_all(
+        self, payloads: Sequence[Sequence[Alert]]
+    ) -> list[list[Disposition] | StateError]:
+        """Accept several payloads in one transaction, each on its own; raise nothing.
+
+        One that the database rejects does not fail the others.
+        """
+        try:
+            dispositions, raises = self._admit(payloads)
+            # In an alert storm nearly all alerts are known already and need no write.
+            if raises:
+                store = partial(raise_intents, name=self._gateway, raises=raises)
+                self._database.transact(store)
+                self._wake()
+        except StateError as error:
+            if len(payloads) == 1 or isinstance(error, UnavailableError):
+                return [error for _ in payloads]
+            # Again from the start: what is coalesced may rest on a raise of the rejected one.
+            return [self.accept_all([one])[0] for one in payloads]
+        return [*dispositions]
+
+    def _admit(
+        self, payloads: Sequence[Sequence[Alert]]
+    ) -> tuple[list[list[Disposition]], list[Raise]]:
+        keys = {alert.target.key for one in payloads for alert in one if alert.target}
+        if not keys:
+            return [[Disposition.IGNORED] * len(one) for one in payloads], []
+        with self._database.read() as connection:
+            state = read_state(connection, self._gateway, keys, self._longest_wait)
+        raises: list[Raise] = []
+        return [self._admit_payload(one, *state, raises) for one in payloads], raises
+
+    def _admit_payload(
+        self,
+        alerts: Sequence[Alert],
+        gateway: GatewayRow,
+        rows: dict[str, ChannelRow],
+        at: float,
+        raises: list[Raise],
+    ) -> list[Disposition]:
+        """Return the alerts' dispositions; add their raises, also to ``rows``."""
+        firing = {
+            alert.target.key
+            for alert in alerts
+            if alert.target and alert.status is AlertStatus.FIRING
+        }
+        dispositions = []
+        for alert in alerts:
+            target, disposition, raised = alert.target, Disposition.IGNORED, None
+            # Within a payload, a firing alert overrides a resolved one.
+            if target and (alert.status is AlertStatus.FIRING or target.key not in firing):
+                row = rows.get(target.key)
+                disposition, raised = admit(
+                    row, gateway, alert.status, target, at, self._backoff, self._asked_by
+                )
+            dispositions.append(disposition)
+            if raised is not None:
+                raises.append(raised)
+                rows[raised.key] = raised.applied_to(rows.get(raised.key))
+        return dispositions
+
+
+def admit(
+    row: ChannelRow | None,
+    gateway: GatewayRow,
+    status: AlertStatus,
+    target: Target,
+    now: float,
+    backoff: Backoff,
+    asked_by: AskedBy = AskedBy.ALERTMANAGER,
+) -> tuple[Disposition, Raise | None]:
+    """Return an alert's disposition and the raise to store, if any."""
+
+    def raised(intent: Intent, next_at: float) -> Raise:
+        return Raise(
+            target.key,
+            target.channel,
+            intent,
+            target.reason,
+            now,
+            next_at,
+            gateway.look,
+            asked_by,
+        )
+
+    if status is not AlertStatus.FIRING:
+        return _admit_resolved(row, target, now, raised(Intent.RECHECK, now))
+    if target.reason.is_probe:
+        if row is not None and row.is_open:
+            return Disposition.COALESCED, None
+        return Disposition.ACCEPTED, raised(Intent.PROBE, now)
+    state = row or ChannelRow(target.key, target.channel)
+    if not state.is_open or state.intent < Intent.REPAIR:
+        allowed = backoff.call_allowed_at(state, gateway, cause=target.reason)
+        fresh = _fresh_from(state, target, now)
+        if max(allowed, fresh) <= now:
+            return Disposition.ACCEPTED, raised(Intent.REPAIR, now)
+        next_at = max(fresh, min(allowed, now + ROUND_SECONDS))
+        return Disposition.COOLDOWN, raised(Intent.REPAIR, next_at)
+    # A look in progress may predate the drop: raise again, so that it cannot close the row.
+    again = raised(Intent.REPAIR, state.next_at or now) if state.raised_in < gateway.look else None
+    allowed = backoff.call_allowed_at(state, gateway)
+    if state.in_work or allowed <= now:
+        return Disposition.COALESCED, again
+    if escalates(state.cause, target.reason):
+        allowed = min(allowed, (state.called_at or 0.0) + backoff.cooldown)
+        again = raised(Intent.REPAIR, max(now, min(allowed, now + ROUND_SECONDS)))
+    return Disposition.COALESCED if allowed <= now else Disposition.COOLDOWN, again
+
+
+def _admit_resolved(
+    row: ChannelRow | None, target: Target, now: float, recheck: Raise
+) -> tuple[Disposition, Raise | None]:
+    """Raise a recheck, which ends the channel's episode if it is connected.
+
+    Alerts also resolve when the list fails or the exporter restarts, and a silence alert when the
+    session drops: only the gateway's list shows whether the channel is back.
+    """
+    if row is None or not row.listed or target.reason.is_probe:
+        return Disposition.IGNORED, None
+    if not row.is_open or row.intent is Intent.PROBE:
+        return Disposition.ACCEPTED, recheck if row.has_episode else None
+    waits = not row.in_work and row.next_at is not None and row.next_at > now
+    return Disposition.ACCEPTED, recheck if waits else None
+
+
+def _fresh_from(row: ChannelRow, target: Target, now: float) -> float:
+    """Return the earliest time for the look that decides whether the alert is stale.
+
+    An alert soon after a look that found the channel connected may predate that look, or report a
+    new drop: it is kept, and a later look decides. Silent channels are listed as connected anyway.
+    """
+    if target.reason is not RepairCause.DISCONNECTED or row.has_episode or row.seen_at is None:
+        return now
+    return max(now, row.seen_at + STALE_SECONDS)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
 
-from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import (
     Alert,
     AlertStatus,
+    Disposition,
     PayloadError,
     TooManyAlertsError,
     parse_alerts,
@@ -176,8 +176,10 @@ class _Intake:
                     continue
                 for place, verdict in zip(places, verdicts, strict=True):
                     one.verdicts[place] = verdict
+                outages = [outage for place in places if (outage := one.alerts[place].outage)]
                 try:
-                    controller.want_audits([one.alerts[place].outage for place in places])
+                    if outages:
+                        controller.want_audits(outages)
                 except StateError as error:
                     one.error = error
         accepted = [one for one in payloads if one.error is None]

@@ -9,12 +9,22 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.history import Attempt, OpenRow
+from reconnect_hook.alerts import Alert, AlertStatus, Target
+from reconnect_hook.history import Attempt
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import FAILURES, RECOVERIES, AskedBy, Outcome
-from reconnect_hook.scheduler import Scheduler, add_gateways, poll
+from reconnect_hook.models import (
+    FAILURES,
+    RECOVERIES,
+    AskedBy,
+    Backoff,
+    ChannelRow,
+    GatewayRow,
+    Outcome,
+    RepairCause,
+)
+from reconnect_hook.reconciler import Scheduler, add_gateways, poll
 from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
+from reconnect_hook.workers import Listed
 from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.cli import printable
 from zapwatch.clock import Clock
@@ -99,9 +109,11 @@ class Check:
                 call = self._client.planned_call(by_id[target.channel], silent=silent)
                 self._print(f"{target.channel}: {target.reason}; would call {call}")
             return
-        ages = {c.key: activity.age(c.key) for c in channels} if activity else {}
+        by_key = {channel.key: channel for channel in channels}
+        ages = {key: activity.age(key) for key in by_key} if activity else {}
         known = {key: age for key, age in ages.items() if age is not None}
-        self._controller.reconciler.use_list(look, channels, known, asked_at, answered_at)
+        given = Listed(look, asked_at, answered_at, by_key, known)
+        self._controller.reconciler.use_list(given)
         self._repair(self._controller, wanted)
 
     def _tell_list(self, listed: ChannelList) -> None:
@@ -221,9 +233,11 @@ class Check:
             if not unsettled:
                 break
             self._clock.sleep(_POLL_SECONDS)
-        for one in history.open_rows(names.keys() - ended):
-            reason = names[one.row.key].reason
-            self._print(f"{one.row.channel}: {reason}; {_why_it_waits(one)}")
+        gateway, rows, at = history.state_of(names.keys() - ended)
+        for row in rows.values():
+            if row.is_open:
+                why = _why_it_waits(row, gateway, history.backoff, at)
+                self._print(f"{row.channel}: {names[row.key].reason}; {why}")
 
     def _is_to_look(self, controller: GatewayController) -> bool:
         """Whether the list is still to be evaluated here, because no other hook leads."""
@@ -323,22 +337,23 @@ def run_check(settings: Settings, *, dry_run: bool, verbose: bool) -> int:
     return 1 if any(check.has_problem for check in checks) else 0
 
 
-def _why_it_waits(one: OpenRow) -> str:
-    row = one.row
-    if one.paused:
+def _why_it_waits(row: ChannelRow, gateway: GatewayRow, backoff: Backoff, at: float) -> str:
+    if row.is_paused(at):
         if row.paused_until is None:
             return "its repairs are paused until a person resumes them"
         until = datetime.fromtimestamp(row.paused_until).astimezone()
         return f"its repairs are paused until {until:%Y-%m-%d %H:%M %Z}"
-    if one.rests > 0:
-        return f"the gateway has failed too often, and is called again in {math.ceil(one.rests)} s"
+    if gateway.rests(at):
+        rest = math.ceil((gateway.rests_until or at) - at)
+        return f"the gateway has failed too often, and is called again in {rest} s"
     if row.starting_since is not None:
         return "it is starting; the next run repairs it if it still is"
-    if one.called_ago is None or one.backoff <= 0:
+    wait = backoff.call_allowed_at(row, gateway) - at
+    if row.called_at is None or wait <= 0:
         return "the next run repairs it"
     return (
-        f"its last repair ended {_hours(one.called_ago)} ago, the next one may begin in "
-        f"{math.ceil(one.backoff / 60)} min"
+        f"its last repair ended {_hours(at - row.called_at)} ago, the next one may begin in "
+        f"{math.ceil(wait / 60)} min"
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
-from reconnect_hook.context import (
+from reconnect_hook.echo import (
     PostponedError,
     ProbeContext,
     QueryFailedOnceError,
@@ -17,7 +17,7 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS
-from reconnect_hook.scheduler import Scheduler, add_gateways
+from reconnect_hook.reconciler import Scheduler, add_gateways
 from reconnect_hook.supervisor import GatewayController, make_controller, open_store
 from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable

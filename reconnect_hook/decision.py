@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconnect_hook.alerts import RepairCause
+from reconnect_hook.event_log import LogEntry
 from reconnect_hook.models import (
     FAILURES,
     IN_HAND,
@@ -22,6 +22,7 @@ from reconnect_hook.models import (
     Outcome,
     Phase,
     ProbeOutcome,
+    RepairCause,
     Step,
 )
 from zapwatch.channels import Channel, Status
@@ -484,26 +485,16 @@ def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> En
     return End(Outcome.FAILED, detail=words(error), action=Action.RESTART)
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """A finished repair for the log, the record and the metrics."""
-
-    key: str
-    channel: str
-    listed: bool
-    cause: RepairCause
-    asked_by: AskedBy
-    accepted_at: float
-    attempt: int
-    action: Action
-    outcome: Outcome
-    detail: str
-
-
 def conclude(
-    row: ChannelRow, end: End, look: int | None, gateway: GatewayRow, policy: Policy, now: float
+    row: ChannelRow,
+    end: End,
+    look: int | None,
+    gateway: GatewayRow,
+    policy: Policy,
+    now: float,
+    seconds: float = 0.0,
 ) -> LogEntry:
-    """Update a row after a repair, and return the repair's record.
+    """Update a row after a repair of so many ``seconds``, and return the repair's record.
 
     ``look`` is the number of the look behind ``end``: intents raised since stay open. None means
     that a call is behind it, which serves all intents raised until its end.
@@ -520,6 +511,7 @@ def conclude(
         action,
         end.outcome,
         end.detail[:500],
+        seconds,
     )
     failed, recovered = end.outcome in FAILURES, end.outcome in RECOVERIES
     row.channel = entry.channel

@@ -8,11 +8,12 @@ import hmac
 import json
 import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from reconnect_hook.probe_limits import ProbeRepository
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import Gateway, GatewayError, WebhookConfig
@@ -231,21 +232,17 @@ def _origins(urls: Collection[str]) -> list[str]:
 
 
 def note_webhook(
-    check: DeliveryCheck,
-    channel: Channel,
-    found: Comparison,
-    kept: str | None,
-    at: float,
-    keep: Callable[[str], None],
+    check: DeliveryCheck, book: ProbeRepository, channel: Channel, found: Comparison
 ) -> str:
-    """Read a channel's webhook if due, store it with ``keep``, and return its fault in words."""
+    """Read a channel's webhook if due, store it, and return its fault in words."""
+    kept, at = book.webhook(channel.key)
     memory = WebhookMemory.load(kept)
     if found.arrives:
         if memory.is_due(at):
             config = check.read_webhook(channel)
             if config is not None:
-                keep(memory.arriving(config, found.newest_at, at).dump())
+                book.keep_webhook(channel.key, memory.arriving(config, found.newest_at, at).dump())
         return ""
     memory, words = memory.broken(check.read_webhook(channel), at)
-    keep(memory.dump())
+    book.keep_webhook(channel.key, memory.dump())
     return words

@@ -1,19 +1,143 @@
-"""The echoes of one probe: choice of sender, sending and listening."""
+"""The echoes of one probe, its dependencies, and the diagnosis of a lost echo."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import dropwhile
 
-from reconnect_hook.attempt_log import StepKind
-from reconnect_hook.context import ProbeContext, UnableError
-from reconnect_hook.diagnosis import Evidence
-from reconnect_hook.probe_limits import Echo, LimitReason
+from reconnect_hook.delivery import DeliveryCheck
+from reconnect_hook.event_log import StepKind
+from reconnect_hook.probe_limits import Echo, LimitReason, ProbeRepository
 from zapwatch.channels import Channel, folded
 from zapwatch.config.readers import ProbeKind
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind
+from zapwatch.config.settings import ProbeSettings
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind
 from zapwatch.messages.message import MessageLogError, RecentMessages, make_token
+from zapwatch.messages.source import MessageSource
+
+
+class PostponedError(Exception):
+    """The probe can resume in ``seconds``. ``str()`` is the reason."""
+
+    def __init__(self, why: str, seconds: float) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+class QueryFailedOnceError(PostponedError):
+    """A second query, a minute later, must confirm the failure."""
+
+
+class UnableError(Exception):
+    """The probe cannot run. ``str()`` is the reason."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The probe was cancelled, or the program ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeContext:
+    """The dependencies of probes.
+
+    ``messages`` is a source that shows echoes, or None; ``wait`` sleeps for some seconds or raises
+    Interrupted; ``note`` records each step and its details; ``delivery`` is None if messages cannot
+    be compared.
+    """
+
+    client: Gateway
+    messages: MessageSource | None
+    book: ProbeRepository
+    settings: ProbeSettings
+    wait: Callable[[float], None] = time.sleep
+    note: Callable[[StepKind, str], None] = lambda _kind, _words: None
+    delivery: DeliveryCheck | None = None
+
+    def kind_of(self, channel: Channel) -> ProbeKind:
+        """Return how a channel is probed; without a source of echoes, by query at most."""
+        client = self.client
+        kind = self.settings.kind_of(
+            channel,
+            can_query=client.can_query,
+            can_compare=self.delivery is not None,
+            asks_number=client.asks_number,
+        )
+        if kind is ProbeKind.ECHO and self.messages is None:
+            return ProbeKind.QUERY if client.can_query else ProbeKind.OFF
+        return kind
+
+    def number_of(self, channel: Channel) -> str | None:
+        """Return the phone number for echoes to a channel; raise GatewayError."""
+        number = self.settings.number_of(channel, None)
+        return number or self.settings.number_of(channel, self.client.own_number(channel))
+
+    def can_ask(self, channel: Channel) -> bool:
+        """Whether settings and gateway allow any probe of a channel."""
+        wanted = self.settings.wanted(channel)
+        by_echo = wanted is ProbeKind.ECHO and self.messages is not None
+        return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)
+
+
+DELIVERY_SECONDS = 30.0
+"""Longest time until a sent echo is in the log; later messages without it prove it lost."""
+
+_NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Evidence since a probe began, by channel key.
+
+    Values are times of the monotonic clock: channels die and recover meanwhile, so evidence counts
+    only relative to the time of an echo.
+    """
+
+    heard: dict[str, float] = field(default_factory=dict)
+    """A message arrived: both its session and the log work."""
+    spoke: dict[str, float] = field(default_factory=dict)
+    """An echo from it arrived."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """A query succeeded: its connection works."""
+    mute: set[str] = field(default_factory=set)
+    """Two consecutive queries failed."""
+    lost: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Lost echoes by (sender, receiver)."""
+
+    def without(self, keys: AbstractSet[str]) -> Evidence:
+        """Return this without the evidence against these channels, repaired since."""
+        lost = {pair: at for pair, at in self.lost.items() if keys.isdisjoint(pair)}
+        return replace(self, mute=self.mute - keys, lost=lost)
+
+    def connected_at(self, key: str) -> float:
+        """Return when a channel was last shown to be connected."""
+        return max(shown.get(key, _NEVER) for shown in (self.heard, self.spoke, self.answered))
+
+
+def find_dead(evidence: Evidence) -> set[str]:
+    """Return the keys of the channels proved dead.
+
+    A lost echo alone does not show which side is dead. The receiver is if the sender is shown to be
+    connected afterwards, which a zombie that only receives nothing still is; the sender is if the
+    receiver receives a message afterwards. Until the log shows any later message, the log itself
+    may be late or dead, and a lost echo proves nothing.
+    """
+    found = evidence.mute - evidence.heard.keys()
+    told_until = max(evidence.heard.values(), default=_NEVER)
+    for (sender, receiver), sent_at in evidence.lost.items():
+        if told_until < sent_at + DELIVERY_SECONDS:
+            continue
+        if evidence.heard.get(receiver, _NEVER) >= sent_at:
+            if evidence.connected_at(sender) < sent_at:
+                found.add(sender)
+        elif evidence.connected_at(sender) >= sent_at:
+            found.add(receiver)
+    return found
+
 
 ECHO_SECONDS = 60.0
 """An echo not heard within this time is lost."""
@@ -30,26 +154,29 @@ _SURELY_UNSENT = frozenset(
 
 
 class Echoes:
-    """Sends and hears echoes between the ``listed`` channels, and collects the evidence.
+    """Sends and hears the echoes of one channel's probe, and collects the evidence.
 
     Raises StateError, MessageLogError and the exceptions of ``means.wait``. ``since`` is the start
     of the evidence, by the monotonic clock.
     """
 
-    def __init__(self, means: ProbeContext, listed: Mapping[str, Channel]) -> None:
+    def __init__(self, means: ProbeContext, probed: Channel, listed: Mapping[str, Channel]) -> None:
         self.evidence = Evidence()
         self._clock = means.book.clock
         self.since = self._clock.monotonic()
         self._means = means
+        self._probed = probed
         self._listed = listed
         self._earlier: dict[tuple[str, str], Echo] = {}
         self._under_way: dict[str, tuple[str, str, float]] = {}
 
-    def recall(self, receiver: Channel) -> None:
+    def recall(self) -> None:
         """Load the echoes of the channel's current probe from a hook that died."""
-        noted = self._means.book.earlier_echoes(receiver.key)
+        key = self._probed.key
         # A probe's first echo goes to its channel; older echoes belong to other probes.
-        for echo in dropwhile(lambda one: one.receiver != receiver.key, noted):
+        for echo in dropwhile(
+            lambda one: one.receiver != key, self._means.book.earlier_echoes(key)
+        ):
             self._earlier[echo.sender, echo.receiver] = echo
             self._take_up(echo)
 
@@ -67,30 +194,32 @@ class Echoes:
         elif echo.heard is False and echo.sent:
             self.evidence.lost[echo.sender, echo.receiver] = sent_at
 
-    def senders(self, receiver: Channel) -> Iterator[Channel]:
-        """Yield possible senders to a channel, the best first; itself if there is no other."""
-        means = self._means
+    @cached_property
+    def _others(self) -> list[Channel]:
+        """The channels that can write to the probed one."""
         # A token does not tell channels apart whose names are folded alike.
-        alike = folded(receiver.message_key)
-        others = [
+        alike = folded(self._probed.message_key)
+        return [
             one
             for one in self._listed.values()
             if one.connected
             and folded(one.message_key) != alike
-            and means.kind_of(one) is ProbeKind.ECHO
+            and self._means.kind_of(one) is ProbeKind.ECHO
         ]
-        if not others:
-            yield receiver
+
+    def senders(self) -> Iterator[Channel]:
+        """Yield possible senders to the probed channel, the best first; itself without others."""
+        if not self._others:
+            yield self._probed
             return
-        suspended = means.book.suspended()
+        suspended, sent = self._means.book.senders()
         ages = self.listen(_LATELY_SECONDS).ages
-        sent = means.book.sent_today()
 
         def rank(one: Channel) -> tuple[float, int]:
             age = ages.get(one.key, _LATELY_SECONDS)
             return (0.0 if age <= _AS_GOOD_SECONDS else age, sent.get(one.key, 0))
 
-        yield from sorted((one for one in others if one.key not in suspended), key=rank)
+        yield from sorted((one for one in self._others if one.key not in suspended), key=rank)
 
     def known_first(self, channels: Iterable[Channel]) -> list[Channel]:
         """Return the channels, those with recorded echoes first."""
@@ -169,12 +298,12 @@ class Echoes:
             listened_at = self._clock.monotonic()
             heard = self._listen_for(token)
             if token in heard.echoes:
-                self._means.note(StepKind.HEARD)
+                self._means.note(StepKind.HEARD, "")
                 return True
             if listened_at - began >= seconds:
                 break
             self._means.wait(_LISTEN_PAUSE)
-        self._means.note(StepKind.LOST)
+        self._means.note(StepKind.LOST, "")
         if sent:
             sender, receiver, sent_at = self._under_way[token]
             self.evidence.lost[sender, receiver] = sent_at

@@ -9,15 +9,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.delivery import WebhookMemory
-from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase, ProbeOutcome
+from reconnect_hook.event_log import KEPT_ATTEMPTS, LoggedAttempt
+from reconnect_hook.models import (
+    Backoff,
+    ChannelRow,
+    GatewayRow,
+    Intent,
+    Outcome,
+    Phase,
+    ProbeOutcome,
+    RepairCause,
+)
 from reconnect_hook.probe_limits import Probed
-from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
+from reconnect_hook.repository import ensure_row, read_all_rows, read_state, update_rows
 from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log
 from zapwatch.config.readers import ProbeKind
-from zapwatch.db import Database, now
+from zapwatch.db import Database, now, transaction
 
 _ATTEMPTS = 200  # shown per channel
 _GONE_SECONDS = 300.0  # as in the rule WhatsAppChannelGone
@@ -31,20 +39,6 @@ class Waiting:
     reason: RepairCause
     accepted_at: float
     due_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRow:
-    """An open row, and the seconds until it may be served."""
-
-    row: ChannelRow
-    paused: bool
-    called_ago: float | None
-    """Seconds since its last call, None without one."""
-    backoff: float
-    """Seconds until the next call is allowed, 0 or less if it is."""
-    rests: float
-    """Seconds until the gateway's circuit breaker allows a call, 0 if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +98,13 @@ class RepairHistory:
     def __init__(self, database: Database, gateway: str, backoff: Backoff) -> None:
         self._database = database
         self._gateway = gateway
-        self._backoff = backoff
+        self.backoff = backoff
 
     def present(self) -> Present:
         """Return the current state."""
         with self._database.read() as connection:
-            gateway = read_gateway(connection, self._gateway)
-            found = read_all_rows(connection, self._gateway)
-            at = now(connection)
-        gateway = gateway.clamped(at)
+            gateway, found, at = read_all_rows(connection, self._gateway, self.backoff.longest)
         rows = [row for row, _ in found]
-        for row in rows:
-            row.clamp(at, self._backoff.longest)
         repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
         return Present(
             at,
@@ -133,7 +122,7 @@ class RepairHistory:
                     row.since,
                     None
                     if row.in_work
-                    else max(self._backoff.call_allowed_at(row, gateway), row.next_at or at),
+                    else max(self.backoff.call_allowed_at(row, gateway), row.next_at or at),
                 )
                 for row in repairs
             },
@@ -171,23 +160,10 @@ class RepairHistory:
             )
             return connection.scalar(query.limit(1)) is not None
 
-    def open_rows(self, keys: Collection[str]) -> list[OpenRow]:
-        """Return the open rows of these channels."""
+    def state_of(self, keys: Collection[str]) -> tuple[GatewayRow, dict[str, ChannelRow], float]:
+        """Return the gateway's row, the rows of these channels, and the time (Unix seconds)."""
         with self._database.read() as connection:
-            rows = read_rows(connection, self._gateway, keys)
-            gateway, at = read_gateway(connection, self._gateway), now(connection)
-        rests_until = gateway.rests_until if gateway.rests(at) else None
-        return [
-            OpenRow(
-                row,
-                row.is_paused(at),
-                None if row.called_at is None else at - row.called_at,
-                self._backoff.call_allowed_at(row, gateway) - at,
-                0.0 if rests_until is None else rests_until - at,
-            )
-            for row in rows.values()
-            if row.is_open
-        ]
+            return read_state(connection, self._gateway, keys, self.backoff.longest)
 
     def ended_after(self, repair_id: int) -> list[Attempt]:
         """Return the repairs recorded after the one with this id."""
@@ -237,69 +213,63 @@ class RepairHistory:
         with self._database.read() as connection:
             return [_attempt(row) for row in connection.execute(query)]
 
-    def note_unheard(self, unheard: Mapping[str, str]) -> dict[str, float]:
+    @transaction
+    def note_unheard(
+        self, connection: sa.Connection, unheard: Mapping[str, str]
+    ) -> dict[str, float]:
         """Record the channels (key: id) without a known message; return the seconds since then.
 
         All other channels of the gateway are recorded as heard.
         """
+        at = now(connection)
+        mine = channel.c.gateway == self._gateway
+        noted = sa.select(channel.c.key, channel.c.unheard_since).where(mine)
+        since = {row.key: row.unheard_since for row in connection.execute(noted)}
+        for key in sorted(unheard.keys() - since.keys()):
+            ensure_row(connection, self._gateway, key, unheard[key], listed=True)
+        # A time in the future, from before the clock was set back, is replaced.
+        new = [key for key in unheard if since.get(key) is None or since[key] > at]
+        heard = [key for key, moment in since.items() if moment and key not in unheard]
+        update_rows(connection, self._gateway, heard, unheard_since=None)
+        update_rows(connection, self._gateway, new, unheard_since=at)
+        since |= dict.fromkeys(new, at)
+        return {key: at - since[key] for key in unheard}
 
-        def work(connection: sa.Connection) -> dict[str, float]:
-            at = now(connection)
-            mine = channel.c.gateway == self._gateway
-            noted = sa.select(channel.c.key, channel.c.unheard_since).where(mine)
-            since = {row.key: row.unheard_since for row in connection.execute(noted)}
-            heard = [key for key, moment in since.items() if moment and key not in unheard]
-            for key in heard:
-                self._note(connection, key, unheard_since=None)
-            for key, name in unheard.items():
-                if key not in since:
-                    ensure_row(connection, self._gateway, key, name, listed=True)
-                # A time in the future, from before the clock was set back, is replaced.
-                if since.get(key) is None or since[key] > at:
-                    self._note(connection, key, unheard_since=at)
-                    since[key] = at
-            return {key: at - since[key] for key in unheard}
-
-        return self._database.transact(work)
-
+    @transaction
     def note_listed(
-        self, listed: Mapping[str, str], is_ignored: Callable[[str], bool]
+        self,
+        connection: sa.Connection,
+        listed: Mapping[str, str],
+        is_ignored: Callable[[str], bool],
     ) -> list[str]:
         """Record the listed channels (key: id), and return those that have left the list.
 
         Each is returned once, five minutes or more after the first call that missed it: a
         restarting gateway lists its sessions one by one. Ignored keys are dropped.
         """
-
-        def work(connection: sa.Connection) -> list[str]:
-            at, mine = now(connection), listed_channels.c.gateway == self._gateway
-            noted = connection.scalar(sa.select(listed_channels.c.channels).where(mine))
-            before: dict[str, tuple[str, float | None]] = json.loads(noted or "{}")
-            kept: dict[str, tuple[str, float | None]] = {k: (c, None) for k, c in listed.items()}
-            gone = []
-            for key in before.keys() - kept.keys():
-                if is_ignored(key):
-                    continue
-                name, since = before[key]
-                # A time in the future, from before the clock was set back, is replaced.
-                since = at if since is None or since > at else since
-                if at - since >= _GONE_SECONDS:
-                    gone.append(name)
-                else:
-                    kept[key] = name, since
-            text = json.dumps(kept, sort_keys=True)
-            if text != noted:
-                connection.execute(sa.delete(listed_channels).where(mine))
-                connection.execute(
-                    sa.insert(listed_channels).values(gateway=self._gateway, channels=text)
-                )
-            return sorted(gone)
-
-        return self._database.transact(work)
-
-    def _note(self, connection: sa.Connection, key: str, **values: object) -> None:
-        mine = (channel.c.gateway == self._gateway, channel.c.key == key)
-        connection.execute(sa.update(channel).where(*mine).values(values))
+        at = now(connection)
+        mine = listed_channels.c.gateway == self._gateway
+        noted = connection.scalar(sa.select(listed_channels.c.channels).where(mine))
+        before: dict[str, tuple[str, float | None]] = json.loads(noted or "{}")
+        kept: dict[str, tuple[str, float | None]] = {k: (c, None) for k, c in listed.items()}
+        gone = []
+        for key in before.keys() - kept.keys():
+            if is_ignored(key):
+                continue
+            name, since = before[key]
+            # A time in the future, from before the clock was set back, is replaced.
+            since = at if since is None or since > at else since
+            if at - since >= _GONE_SECONDS:
+                gone.append(name)
+            else:
+                kept[key] = name, since
+        text = json.dumps(kept, sort_keys=True)
+        if text != noted:
+            connection.execute(sa.delete(listed_channels).where(mine))
+            connection.execute(
+                sa.insert(listed_channels).values(gateway=self._gateway, channels=text)
+            )
+        return sorted(gone)
 
 
 def episodes(attempts: Sequence[Attempt]) -> list[list[Attempt]]:

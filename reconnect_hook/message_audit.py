@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
-from reconnect_hook.audit_log import EventLog
-from reconnect_hook.context import Interrupted
+from reconnect_hook.echo import Interrupted
+from reconnect_hook.event_log import EventLog
 from reconnect_hook.repository import add_missing
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from reconnect_hook.audit_log import EventLog
+from reconnect_hook.event_log import EventLog
 from reconnect_hook.message_audit import (
     SECOND_SECONDS,
     AuditWish,

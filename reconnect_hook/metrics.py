@@ -14,9 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reconnect_hook.alert_writer import Disposition
-from reconnect_hook.alerts import AlertStatus
-from reconnect_hook.decision import LogEntry
+from reconnect_hook.alerts import AlertStatus, Disposition
+from reconnect_hook.event_log import LogEntry
 from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay
 from reconnect_hook.models import Outcome, ProbeOutcome
@@ -171,12 +170,12 @@ class OfGateway:
         self._metrics.probes.labels(self._gateway, channel, kind, outcome).inc()
         self._metrics.probe_durations.labels(kind).observe(seconds)
 
-    def count_repair(self, entry: LogEntry, seconds: float) -> None:
-        """Count one finished repair; ``seconds`` is its duration."""
+    def count_repair(self, entry: LogEntry) -> None:
+        """Count one finished repair."""
         # Unlisted names would allow an unbounded number of series.
         channel = entry.channel if entry.listed else ""
         self._metrics.attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
-        self._metrics.durations[entry.outcome].observe(seconds)
+        self._metrics.durations[entry.outcome].observe(entry.seconds)
 
     def forget_channel(self, channel: str) -> None:
         """Remove the series of a channel that the gateway no longer lists."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from zapwatch.clock import Clock
-from zapwatch.db import Database, StateError
+from zapwatch.db import Database, StateError, lock_sqlite
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -49,6 +49,7 @@ def upgrade(engine: sa.Engine) -> None:
     """
     # Alembic keeps its context in globals.
     with _in_this_process, _alone(engine), engine.begin() as connection:
+        lock_sqlite(connection)
         version = _version(connection)
         if version in _UNRELEASED:
             raise StateError(

@@ -5,11 +5,40 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from reconnect_hook.alerts import RepairCause
 from zapwatch.channels import Status
+
+
+class RepairCause(enum.StrEnum):
+    """Reason for a repair: the label ``reason`` of whatsapp_reconnect_attempts_total."""
+
+    DISCONNECTED = "disconnected"
+    SILENT = "silent"
+    NEVER_HEARD = "never_heard"
+    MANUAL = "manual"
+    PROBE_FAILED = "probe_failed"
+    ECHO_LOST = "echo_lost"
+    # The next two only probe the channel.
+    SUSPECT = "suspect"
+    ASKED = "asked"
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it asks for a probe only."""
+        return self in {RepairCause.SUSPECT, RepairCause.ASKED}
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether the gateway may still list the channel as connected."""
+        return self in _SILENCES
+
+
+_SILENCES = frozenset(
+    {RepairCause.SILENT, RepairCause.NEVER_HEARD, RepairCause.PROBE_FAILED, RepairCause.ECHO_LOST}
+)
 
 
 class Intent(enum.IntEnum):
@@ -56,6 +85,9 @@ AT_REST = frozenset({Phase.IDLE, Phase.PROBING})
 
 IN_HAND = frozenset({Phase.CALLING, Phase.PROVING, Phase.PROBING})
 """Phases in which a thread of the leader works."""
+
+FOLLOWED = frozenset(Phase) - AT_REST - IN_HAND
+"""Phases in which looks follow a repair."""
 
 
 class Step(enum.StrEnum):
@@ -117,7 +149,7 @@ class Action(enum.StrEnum):
 
 
 PHASE_SECONDS = 600.0
-"""Longest phase; see clamp()."""
+"""Longest phase; see ChannelRow.load()."""
 
 LEASE_SECONDS = 10.0
 """A leader's lease expires so long after its last write."""
@@ -179,8 +211,12 @@ class ChannelRow:
     """The stored values in the order of COLUMNS; None if unknown."""
 
     @classmethod
-    def load(cls, values: Sequence[Any]) -> Self:
-        """Return the row of stored ``values``, in the order of COLUMNS."""
+    def load(cls, values: Sequence[Any], now: float = inf, longest_wait: float = inf) -> Self:
+        """Return the row of stored ``values``, in the order of COLUMNS.
+
+        Times that are only possible because the clock was set back are corrected: past events in
+        the future become ``now``, deadlines beyond their maximum expire now.
+        """
         row = cls(*values)
         row.intent, row.phase = _INTENTS[row.intent], _PHASES[row.phase]
         row.cause = _CAUSES[row.cause] or RepairCause.DISCONNECTED
@@ -189,6 +225,14 @@ class ChannelRow:
         row.action = _ACTIONS[row.action] or Action.NONE
         row.since = row.since or 0.0
         row.stored = values
+        for name in _PAST:
+            value = getattr(row, name)
+            if value is not None and value > now:
+                setattr(row, name, now)
+        if row.next_at is not None and row.next_at > now + longest_wait:
+            row.next_at = now
+        if row.deadline is not None and row.deadline > now + PHASE_SECONDS:
+            row.deadline = now
         return row
 
     def changes(self) -> tuple[tuple[str, Any], ...]:
@@ -229,20 +273,6 @@ class ChannelRow:
         """Whether an operator has paused its repairs."""
         return self.paused and (self.paused_until is None or self.paused_until > now)
 
-    def clamp(self, now: float, longest_wait: float) -> None:
-        """Correct times that are only possible because the clock was set back.
-
-        Past events in the future become now; deadlines beyond their maximum expire now.
-        """
-        for name in _PAST:
-            value = getattr(self, name)
-            if value is not None and value > now:
-                setattr(self, name, now)
-        if self.next_at is not None and self.next_at > now + longest_wait:
-            self.next_at = now
-        if self.deadline is not None and self.deadline > now + PHASE_SECONDS:
-            self.deadline = now
-
 
 _PAST = (
     "since",
@@ -263,16 +293,18 @@ _OF_OTHERS = frozenset({"key", "paused", "paused_until", "unheard_since"})
 
 _NOTHING = object()
 _values = attrgetter(*COLUMNS)
-# By stored value: a dictionary takes a fifth of the time of the enum's constructor.
+_E = TypeVar("_E", bound=enum.StrEnum)
+
+
+def _by_value(kind: type[_E]) -> dict[str | None, _E | None]:
+    # A dictionary takes a fifth of the time of the enum's constructor.
+    return {None: None, **{one.value: one for one in kind}}
+
+
 _INTENTS = {one.value: one for one in Intent}
 _PHASES = {one.value: one for one in Phase}
-_CAUSES: dict[str | None, RepairCause | None] = {
-    None: None,
-    **{one.value: one for one in RepairCause},
-}
-_ASKED_BY: dict[str | None, AskedBy | None] = {None: None, **{one.value: one for one in AskedBy}}
-_STEPS: dict[str | None, Step | None] = {None: None, **{one.value: one for one in Step}}
-_ACTIONS: dict[str | None, Action | None] = {None: None, **{one.value: one for one in Action}}
+_CAUSES, _ASKED_BY = _by_value(RepairCause), _by_value(AskedBy)
+_STEPS, _ACTIONS = _by_value(Step), _by_value(Action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +319,6 @@ class GatewayRow:
     failed_at: float | None = None
     rests_until: float | None = None
     back_at: float | None = None
-
-    def clamped(self, now: float) -> GatewayRow:
-        """Return it without a ``back_at`` from before the clock was set back."""
-        return replace(self, back_at=None) if (self.back_at or 0.0) > now else self
 
     def is_led(self, now: float) -> bool:
         """Whether a hook holds a valid lease."""

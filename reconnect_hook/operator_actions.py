@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, Step
+from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target
+from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, RepairCause, Step
 from reconnect_hook.repository import (
     Raise,
     ensure_row,
     raise_intents,
     read_gateway,
     read_rows,
+    update_rows,
 )
 from reconnect_hook.schema import channel
 from zapwatch.channels import channel_key
-from zapwatch.db import Database, now
+from zapwatch.db import Database, now, transaction
 
 
 class OperatorActions:
@@ -47,8 +47,7 @@ class OperatorActions:
     def _ask(self, name: str, intent: Intent, cause: RepairCause) -> bool:
         key = channel_key(name)
 
-        def work(connection: sa.Connection) -> bool:
-            at = now(connection)
+        def work(connection: sa.Connection, at: float) -> bool:
             look = read_gateway(connection, self._gateway).look
             raised = Raise(key, name, intent, cause, at, at, look, AskedBy.PAGE)
             row = read_rows(connection, self._gateway, [key], lock=True).get(key)
@@ -60,7 +59,7 @@ class OperatorActions:
             self._hasten(connection, row, raised)
             return True
 
-        accepted = self._database.transact(work)
+        accepted = self._database.transact_at(work)
         self._wake()
         return accepted
 
@@ -86,35 +85,23 @@ class OperatorActions:
         target = Target(name, RepairCause.MANUAL)
         self._writer.accept([Alert(AlertStatus.RESOLVED, target)])
 
-    def pause(self, name: str, seconds: float | None) -> None:
+    @transaction
+    def pause(self, connection: sa.Connection, name: str, seconds: float | None) -> None:
         """Suspend the channel's repairs for ``seconds``, or until resume() if None."""
-
-        def work(connection: sa.Connection) -> None:
-            until = None if seconds is None else now(connection) + seconds
-            self._set_pause(connection, name, paused=True, paused_until=until)
-
-        self._database.transact(work)
+        until = None if seconds is None else now(connection) + seconds
+        self._set_pause(connection, name, paused=True, paused_until=until)
 
     def resume(self, name: str) -> None:
         """End the pause; waiting work becomes due."""
 
-        def work(connection: sa.Connection) -> None:
-            self._set_pause(connection, name, paused=False, paused_until=None)
-            connection.execute(
-                sa.update(channel)
-                .where(
-                    channel.c.gateway == self._gateway,
-                    channel.c.key == channel_key(name),
-                    channel.c.next_at.is_not(None),
-                )
-                .values(next_at=now(connection))
-            )
+        def work(connection: sa.Connection, at: float) -> None:
+            due_at = sa.case((channel.c.next_at.is_not(None), at))
+            self._set_pause(connection, name, paused=False, paused_until=None, next_at=due_at)
 
-        self._database.transact(work)
+        self._database.transact_at(work)
         self._wake()
 
     def _set_pause(self, connection: sa.Connection, name: str, **values: object) -> None:
         key = channel_key(name)
         ensure_row(connection, self._gateway, key, name)
-        mine = (channel.c.gateway == self._gateway, channel.c.key == key)
-        connection.execute(sa.update(channel).where(*mine).values(values))
+        update_rows(connection, self._gateway, [key], **values)

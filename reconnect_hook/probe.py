@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from reconnect_hook.attempt_log import StepKind
-from reconnect_hook.context import (
+from reconnect_hook.delivery import note_webhook
+from reconnect_hook.echo import (
+    Echoes,
     PostponedError,
     ProbeContext,
     QueryFailedOnceError,
     UnableError,
+    find_dead,
 )
-from reconnect_hook.delivery import note_webhook
-from reconnect_hook.diagnosis import find_dead
-from reconnect_hook.echo import Echoes
+from reconnect_hook.event_log import StepKind
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason
 from zapwatch.channels import Channel
@@ -53,6 +52,16 @@ class Finding:
     suspended: tuple[Channel, ...] = ()
     """Channels without further echoes until a repair or a received message."""
 
+    def as_line(self, channel: str, seconds: float) -> Mapping[str, object]:
+        """Return the pairs of its line in the event log, after a probe of so many seconds."""
+        return {
+            "channel": channel,
+            "probe": self.kind,
+            "outcome": self.outcome,
+            "seconds": f"{seconds:.1f}",
+            "detail": self.detail or None,
+        }
+
 
 class ProbeRun:
     """Probes one of the ``listed`` channels.
@@ -89,7 +98,7 @@ class ProbeRun:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._echoes = Echoes(self._means, self._listed)
+        self._echoes = Echoes(self._means, self._channel, self._listed)
         self._evidence = self._echoes.evidence
 
     def run(self, kind: ProbeKind, *, sends: bool = False) -> Finding:
@@ -118,10 +127,7 @@ class ProbeRun:
             if last is not None and last.outcome is ProbeOutcome.DELIVERY_BROKEN:
                 raise UnableError(found.words)
             return None
-        kept, at = means.book.webhook(key)
-        why = note_webhook(
-            means.delivery, self._channel, found, kept, at, partial(means.book.keep_webhook, key)
-        )
+        why = note_webhook(means.delivery, means.book, self._channel, found)
         if not found.arrives:
             detail = f"the newest message: {found.words}" + (f"; {why}" if why else "")
             return Finding(ProbeKind.DELIVERY, ProbeOutcome.DELIVERY_BROKEN, detail=detail)
@@ -165,7 +171,7 @@ class ProbeRun:
     def _echo(self) -> Finding:
         key = self._channel.key
         if not self._repaired:
-            self._echoes.recall(self._channel)
+            self._echoes.recall()
         if key in self._means.book.suspended():
             finding = self._recheck_suspended()
             if finding is not None:
@@ -179,7 +185,7 @@ class ProbeRun:
 
     def _first_echo(self) -> tuple[Channel, bool]:
         refusal: LimitReason | None = None
-        for sender in self._echoes.known_first(self._echoes.senders(self._channel)):
+        for sender in self._echoes.known_first(self._echoes.senders()):
             heard, refusal = self._echoes.send(sender, self._channel)
             if heard is not None:
                 return sender, heard
@@ -228,16 +234,28 @@ class ProbeRun:
 
     def _settle(self, sender: Channel) -> Finding:
         """Collect evidence until a lost echo's dead side is proved, or no step is left."""
-        for step in (
-            self._query_sender,
-            self._reverse_echo,
-            self._ask_third,
-            self._echo_from_third,
-        ):
-            if self._verdict():
+        found: set[str] = set()
+        for _ in self._evidence_of(sender):
+            found = self._verdict()
+            if found:
                 break
-            step(sender)
-        return self._found(self._verdict())
+        return self._found(found)
+
+    def _evidence_of(self, sender: Channel) -> Iterator[None]:
+        """Take one more step at a time after the first echo was lost."""
+        yield
+        if self._means.client.can_query:
+            if not self._passes_query(sender):
+                self._evidence.mute.add(sender.key)
+            yield
+        self._another(self._channel, sender)
+        yield
+        others = (one for one in self._echoes.senders() if one.key != sender.key)
+        for third in self._echoes.known_first(others)[:1]:
+            self._another(sender, third)
+            yield
+            self._another(third, self._channel)
+            yield
 
     def _found(self, found: set[str]) -> Finding:
         mine = self._channel.key
@@ -277,27 +295,6 @@ class ProbeRun:
         if not found and valid != self._evidence:
             raise UnableError("a channel that took part in its echoes was repaired meanwhile")
         return found
-
-    def _query_sender(self, sender: Channel) -> None:
-        if self._means.client.can_query and not self._passes_query(sender):
-            self._evidence.mute.add(sender.key)
-
-    def _reverse_echo(self, sender: Channel) -> None:
-        self._another(self._channel, sender)
-
-    def _ask_third(self, sender: Channel) -> None:
-        third = self._third(sender)
-        if third is not None:
-            self._another(sender, third)
-
-    def _echo_from_third(self, sender: Channel) -> None:
-        third = self._third(sender)
-        if third is not None:
-            self._another(third, self._channel)
-
-    def _third(self, sender: Channel) -> Channel | None:
-        others = (one for one in self._echoes.senders(self._channel) if one.key != sender.key)
-        return next(iter(self._echoes.known_first(others)), None)
 
     def _another(self, sender: Channel, receiver: Channel) -> None:
         """Send another echo as soon as the rate limit allows; give up after six tries."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from reconnect_hook.models import AT_REST, ProbeOutcome
-from reconnect_hook.repository import ensure_row
+from reconnect_hook.repository import ensure_row, update_rows
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
 from reconnect_hook.schema import gateway as gateways
@@ -92,7 +92,8 @@ class ProbeRepository:
         """Record the start of a probe without a queued row, as the command ``probe`` makes it."""
         with self._database.write() as connection:
             ensure_row(connection, self._gateway, listed.key, listed.id, listed=True)
-            self._note(connection, {listed.key}, probe_began_at=now(connection))
+            began = now(connection)
+            update_rows(connection, self._gateway, [listed.key], probe_began_at=began)
 
     def reserve(
         self, sender: str, receiver: str, token: str, *, again: bool = False
@@ -102,8 +103,7 @@ class ProbeRepository:
         ``again``: allow it although an echo of theirs was lost.
         """
 
-        def work(connection: sa.Connection) -> LimitReason | None:
-            at = now(connection)
+        def work(connection: sa.Connection, at: float) -> LimitReason | None:
             mine = gateways.c.gateway == self._gateway
             last = connection.scalar(sa.select(gateways.c.echo_at).where(mine)) or 0.0
             # Compare-and-set: concurrent writes conflict, also on two Galera nodes.
@@ -126,7 +126,7 @@ class ProbeRepository:
             return None
 
         with self._lock:
-            refusal = self._database.transact(work)
+            refusal = self._database.transact_at(work)
             if refusal is None:
                 self._sent.append((self.clock.monotonic(), sender, receiver))
         return refusal
@@ -232,7 +232,7 @@ class ProbeRepository:
     def resume(self, keys: Collection[str]) -> None:
         """Lift the suspension of channels that were heard."""
         with self._database.write() as connection:
-            self._note(connection, keys, suspended=False)
+            update_rows(connection, self._gateway, keys, suspended=False)
 
     def suspended(self) -> set[str]:
         """Return the keys of the channels with suspended echoes."""
@@ -258,15 +258,16 @@ class ProbeRepository:
             )
             return {*connection.scalars(lately), *connection.scalars(under_way)}
 
-    def sent_today(self) -> dict[str, int]:
-        """Return each channel's number of echoes sent in the last 24 hours."""
+    def senders(self) -> tuple[set[str], dict[str, int]]:
+        """Return suspended(), and each channel's number of echoes sent in the last 24 hours."""
         with self._database.read() as connection:
-            rows = connection.execute(
+            sent = (
                 sa.select(echoes.c.sender, sa.func.count())
                 .where(echoes.c.gateway == self._gateway, echoes.c.sent_at > now(connection) - _DAY)
                 .group_by(echoes.c.sender)
             )
-            return {row[0]: row[1] for row in rows}
+            counts = {row[0]: row[1] for row in connection.execute(sent)}
+            return self._suspended(connection), counts
 
     def last(self, key: str) -> Probed | None:
         """Return a channel's last probe, None before the first."""
@@ -290,7 +291,7 @@ class ProbeRepository:
     def keep_webhook(self, key: str, text: str) -> None:
         """Store the JSON of a channel's webhook; the channel must have a row."""
         with self._database.write() as connection:
-            self._note(connection, {key}, webhook=text)
+            update_rows(connection, self._gateway, [key], webhook=text)
 
     def hears_itself(self, key: str) -> bool:
         """Whether an echo from the channel to itself was ever heard."""
@@ -298,10 +299,6 @@ class ProbeRepository:
             mine = (echoes.c.gateway == self._gateway, echoes.c.sender == key)
             found = sa.select(echoes.c.id).where(*mine, _HEARD_ITSELF).limit(1)
             return connection.scalar(found) is not None
-
-    def _note(self, connection: sa.Connection, keys: Collection[str], **values: object) -> None:
-        mine = (channels.c.gateway == self._gateway, channels.c.key.in_(sorted(keys)))
-        connection.execute(sa.update(channels).where(*mine).values(values))
 
 
 def note_end(
@@ -321,11 +318,10 @@ def note_end(
     }
     if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
         values["suspended"] = False
-    mine = sa.update(channels).where(channels.c.gateway == gateway)
-    connection.execute(mine.where(channels.c.key == key).values(values))
+    update_rows(connection, gateway, [key], **values)
     for one in suspended:
         ensure_row(connection, gateway, one.key, one.id, listed=True)
-        connection.execute(mine.where(channels.c.key == one.key).values(suspended=True))
+        update_rows(connection, gateway, [one.key], suspended=True)
 
 
 def prune_echoes(database: Database) -> bool:
@@ -334,8 +330,8 @@ def prune_echoes(database: Database) -> bool:
     Each channel's last heard echo to itself is kept. Raises StateError.
     """
 
-    def work(connection: sa.Connection) -> bool:
-        old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
+    def work(connection: sa.Connection, at: float) -> bool:
+        old = echoes.c.sent_at < at - _KEEP_SECONDS
         last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
         kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
         forgotten = sa.select(echoes.c.id).where(old, echoes.c.id.not_in(kept))
@@ -344,4 +340,4 @@ def prune_echoes(database: Database) -> bool:
             connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
         return len(ids) >= _PRUNE_CHUNK
 
-    return database.transact(work)
+    return database.transact_at(work)

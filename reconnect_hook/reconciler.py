@@ -1,4 +1,4 @@
-"""One gateway's loop: reads the list, evaluates every open row, and passes calls to workers.
+"""The hook's loop: polls what is due, reads the lists, evaluates open rows and passes on calls.
 
 The gateway's leader runs it. Waiting work is a row; a thread exists only for a call in flight.
 """
@@ -6,37 +6,55 @@ The gateway's leader runs it. Waiting work is a row; a thread exists only for a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
-from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor
+from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor, prune_audits
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
-from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
+from reconnect_hook.models import (
+    FAILURES,
+    LEASE_SECONDS,
+    ROUND_SECONDS,
+    GatewayRow,
+)
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
-from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, Room, RowChanges
-from reconnect_hook.repository import Lead, LostLeadError, next_look
-from reconnect_hook.schema import channel as channel_table
+from reconnect_hook.probe_limits import prune_echoes
+from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, RowChanges
+from reconnect_hook.repository import (
+    Lead,
+    LostLeadError,
+    add_missing,
+    begin_look,
+    prune_records,
+    prune_rows,
+    read_due,
+)
+from reconnect_hook.scan_links import prune_links
+from reconnect_hook.schema import gateway
 from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
-from zapwatch.channels import Channel
 from zapwatch.clock import Clock
+from zapwatch.db import Database, StateError, now_column
 from zapwatch.gateways.base import GatewayError
+from zapwatch.server import start_thread
 
 _log = logging.getLogger("reconnect_hook")
 
 LIST_PAUSE_SECONDS = 1.0
 """Shortest pause between two lists; slower lists are read less often."""
 
-_JUDGED_AT_ONCE = 500  # rows a transaction, so that alerts are stored quickly
+_IDLE_SECONDS = 2.0  # between two polls without a lead here
+_POLL_SECONDS = 1.0  # with a lead
+_BURST_SECONDS = 0.05  # the shortest, also in an alert storm
+_STATE_SECONDS = 2.0  # for returning the leads at the end
+_PRUNE_SECONDS = 3600.0
 _LONGEST_HORIZON = 3600.0  # most seconds of messages that a look reads
 _QUERY_FORGOTTEN = 600.0  # seconds after which a failed query no longer counts
-_SILENCES = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
-_AT_REST = [str(phase) for phase in AT_REST]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,7 @@ class GatewayReconciler:
         self._most_calls = most_calls
         self._clock = clock
         self._beside = beside
+        self._longest_wait = recorder.longest_wait
         self._stopping = False
         self._given: Listed | None = None
         self._list_seconds = 0.0
@@ -140,20 +159,10 @@ class GatewayReconciler:
         """Whether the list of use_list() is still to be evaluated."""
         return self._given is not None
 
-    def use_list(
-        self,
-        look: int,
-        channels: Collection[Channel],
-        ages: Mapping[str, float],
-        asked_at: float,
-        answered_at: float,
-    ) -> None:
-        """Use a given list for the first look; it was read after the look number ``look`` began.
-
-        ``ages``: seconds since the last messages; times are of the monotonic clock.
-        """
-        self._workers.channels = by_key = {channel.key: channel for channel in channels}
-        self._given = Listed(look, asked_at, answered_at, by_key, ages)
+    def use_list(self, listed: Listed) -> None:
+        """Use a list for the first look; it was read after its look number had begun."""
+        self._workers.channels = listed.channels
+        self._given = listed
 
     def forget_channels(self, names: Iterable[str]) -> None:
         """Remove the channels' metrics."""
@@ -181,7 +190,7 @@ class GatewayReconciler:
         """
         moment = self._clock.monotonic()
         if polled is not None:
-            polled = polled.clamped(self._recorder.longest_wait)
+            polled = polled.clamped(self._longest_wait)
             self._due_at, self._offset = polled.due_at, polled.at - moment
             if self._beside is not None and not self._stopping:
                 self._beside.begin(polled)
@@ -211,7 +220,6 @@ class GatewayReconciler:
         if gateway.rests(polled.at) or not self._lead.take(gateway):
             return False
         self.leads = True
-        self._workers.begin_lead()
         self._renewed()
         return True
 
@@ -259,44 +267,26 @@ class GatewayReconciler:
             self._given = None
             return
 
-        def work(
-            connection: sa.Connection, gateway: GatewayRow, at: float
-        ) -> tuple[int, float | None] | None:
-            if gateway.rests(at):
-                return None  # another hook has just opened the circuit
-            return next_look(connection, self.name, gateway), self._horizon(connection, at)
-
-        begun = self._lead.write(work)
+        silences = self._workers.reads_messages
+        begun = self._lead.write(partial(begin_look, name=self.name, silences=silences))
         self._renewed()
         if begun is None:
             return
-        self._looking = self._workers.start_list(*begun)
+        look, silent = begun
+        horizon = None if silent is None else min(silent + ROUND_SECONDS + 1, _LONGEST_HORIZON)
+        self._looking = self._workers.start_list(look, horizon)
         if not self._looking:
             self._answered_at = self._clock.monotonic() + RETRY_SECONDS
-
-    def _horizon(self, connection: sa.Connection, at: float) -> float | None:
-        """Return how many seconds back messages are needed, None if none are."""
-        if not self._workers.reads_messages:
-            return None
-        row = channel_table.c
-        began = sa.case((row.phase.in_(_AT_REST), row.since), else_=row.asked_at)
-        query = sa.select(sa.func.min(began)).where(
-            row.gateway == self.name, row.next_at.is_not(None), row.cause.in_(_SILENCES)
-        )
-        since: float | None = connection.scalar(query)
-        if since is None:
-            return None
-        return min(max(0.0, at - since) + ROUND_SECONDS + 1, _LONGEST_HORIZON)
 
     def _handle_mail(self) -> None:
         """Handle mail; unstored answers remain for the next step."""
         if self._workers.mail:
             self._pending += self._workers.take_mail()
-        answers = [one for one in self._pending if isinstance(one, Called | ProbeAnswer)]
-        lists = [one for one in self._pending if isinstance(one, Listed)]
+        answers = [one for one in self._pending if not isinstance(one, Listed)]
         if answers:
             self._record(answers)
-            self._pending = list(lists)
+        lists = [one for one in self._pending if isinstance(one, Listed)]
+        self._pending = [*lists]
         for one in lists:
             self._judge(one)
             self._pending.remove(one)
@@ -314,16 +304,14 @@ class GatewayReconciler:
     def _judge_all(self, listed: Listed) -> None:
         """Evaluate all open rows in chunks, so that alerts are stored in between."""
         self.listed = listed
-        self._recorder.drop_ready()
-        keys = self._lead.read_open_keys()
+        self._recorder.ready = []
         in_hand = self._workers.calls | self._workers.probes.keys()
         moments: list[float] = []
-        for begin in range(0, len(keys) or 1, _JUDGED_AT_ONCE):
-            end = begin + _JUDGED_AT_ONCE
-            room = self._room() if end >= len(keys) else None
-            changes = self._write(
-                partial(self._recorder.judge, listed, room, in_hand, keys[begin:end])
-            )
+        keys: Sequence[str] | None = None
+        while keys is None or keys:
+            judge = partial(self._recorder.judge, listed, self._room(), in_hand, keys)
+            changes = self._write(judge)
+            keys = changes.remaining
             if changes.next_at is not None:
                 moments.append(changes.next_at)
         self._due_at = min(moments, default=None)
@@ -331,7 +319,7 @@ class GatewayReconciler:
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:
         longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
         if self._clock.monotonic() - self._asked_at > longest:
-            self._recorder.drop_ready()
+            self._recorder.ready = []
         channels = self._workers.channels or {}
         changes = self._write(partial(self._recorder.record, answers, channels, self._room()))
         moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
@@ -339,27 +327,25 @@ class GatewayReconciler:
         moments += [] if self._due_at is None else [self._due_at]
         self._due_at = min(moments, default=None)
 
-    def _room(self) -> Room:
+    def _room(self) -> tuple[int, int]:
+        """Return how many calls and how many probes may begin."""
         if self._stopping:
-            return Room(0, 0)
-        return Room(
-            self._most_calls - len(self._workers.calls),
-            self._most_calls - len(self._workers.probes),
-        )
+            return 0, 0
+        workers, most = self._workers, self._most_calls
+        return most - len(workers.calls), most - len(workers.probes)
 
     def _write(self, work: Callable[[sa.Connection, GatewayRow, float], RowChanges]) -> RowChanges:
         """Commit changes, count finished repairs and probes, and start claimed work."""
         changes = self._lead.write(work)
-        self._renewed()
         self._recorder.committed(changes)
+        self._renewed()
         if changes.gateway.rests(changes.at):
             rest = (changes.gateway.rests_until or changes.at) - changes.at
             self._rests_until = self._clock.monotonic() + rest
             # Another hook, which may reach the gateway, gets the lead first.
             self._lead_not_before = self._rests_until + RETRY_SECONDS
         for entry in changes.entries:
-            self._metrics.count_repair(entry, self._recorder.seconds_of(entry))
-            self._recorder.forget_repair(entry)
+            self._metrics.count_repair(entry)
             if entry.outcome in FAILURES and self.warns:
                 _log.warning("channel %r: %s %s", entry.channel, entry.outcome, entry.detail)
         self.forget_channels(changes.rows[key].channel for key in changes.deleted)
@@ -379,3 +365,167 @@ class GatewayReconciler:
         failed_ago = at - (one.row.query_failed_at or 0.0)
         failed = SECOND_QUERY_SECONDS <= failed_ago <= _QUERY_FORGOTTEN
         self._workers.start_probe(key, one.channel, proof=decision.proof, query_failed=failed)
+
+
+def poll(database: Database) -> dict[str, Polled]:
+    """Return the due work of all gateways by name; raises StateError."""
+    with database.read() as connection:
+        due = read_due(connection, now_column(connection))
+    return {name: Polled(*found) for name, found in due.items()}
+
+
+def add_gateways(database: Database, names: Iterable[str]) -> None:
+    """Add the gateways' missing rows; raises StateError, also without any."""
+    rows = [{"gateway": name} for name in names]
+    database.transact(partial(add_missing, table=gateway, rows=rows))
+
+
+class Scheduler:
+    """Runs the steps of all reconcilers in one thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._clock = database.clock
+        self._lock = threading.Lock()
+        self._reconcilers: dict[str, GatewayReconciler] = {}
+        self._ending: dict[GatewayReconciler, float] = {}
+        self._ended = threading.Condition(self._lock)
+        self._wanted = threading.Event()
+        self._stopped = False
+        self._alerted = True
+        self._polled_at = float("-inf")
+        self._pruned_at = float("-inf")
+        self._thread: threading.Thread | None = None
+
+    def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
+        """Add reconcilers of gateways whose rows exist; see add_gateways()."""
+        with self._lock:
+            self._reconcilers |= {one.name: one for one in reconcilers}
+        self.wake()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = start_thread("reconciler", self._run)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Poll soon: a row was raised."""
+        self._alerted = True
+        self._wanted.set()
+
+    def notify(self) -> None:
+        """Step soon: mail has arrived."""
+        self._wanted.set()
+
+    def remove(self, reconcilers: Collection[GatewayReconciler], seconds: float) -> None:
+        """Remove reconcilers; after ``seconds`` for calls in flight, the lead is released."""
+        until = self._clock.monotonic() + seconds
+        with self._lock:
+            for one in reconcilers:
+                one.stop()
+                self._ending[one] = until
+                if self._reconcilers.get(one.name) is one:
+                    del self._reconcilers[one.name]
+            self._wanted.set()
+            # A hanging database must not block the end.
+            self._ended.wait_for(
+                lambda: self._ending.keys().isdisjoint(reconcilers), seconds + _STATE_SECONDS
+            )
+
+    def stop(self, seconds: float) -> None:
+        """Stop the thread; calls in flight have ``seconds`` to end."""
+        self.remove(list(self._reconcilers.values()), seconds)
+        self._stopped = True
+        self._wanted.set()
+        if self._thread is not None:
+            # Its connection would stay open if the database were closed before the step's end.
+            self._thread.join(_STATE_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                pause = self.run_once()
+            except StateError as error:
+                _log.warning("state: %s; trying again", error)
+                pause = RETRY_SECONDS
+            except Exception:  # noqa: BLE001
+                # Unexpected, but without this thread the hook would repair nothing.
+                _log.exception("a fault of the hook itself")
+                pause = RETRY_SECONDS
+            self._wanted.wait(pause)
+            self._wanted.clear()
+
+    def run_once(self) -> float:
+        """Step all reconcilers; return the seconds until the next step.
+
+        Then raises the first exception that one of them has met.
+        """
+        with self._lock:
+            reconcilers = list(self._reconcilers.values())
+            ending = list(self._ending)
+        polled = self._poll_if_due(reconcilers)
+        errors: list[Exception] = []
+        pauses: list[float] = []
+        for one in reconcilers:
+            try:
+                pauses.append(one.step(polled.get(one.name) if polled else None))
+            except Exception as error:  # noqa: BLE001 - the other gateways go on
+                errors.append(error)
+        for one in ending:
+            self._end(one)
+            pauses.append(_BURST_SECONDS)
+        self._prune_if_due(reconcilers)
+        if errors:
+            raise errors[0]
+        return max(0.0, min([*pauses, self._next_poll(reconcilers)]))
+
+    def _poll_if_due(self, reconcilers: Collection[GatewayReconciler]) -> dict[str, Polled] | None:
+        moment = self._clock.monotonic()
+        if self._next_poll(reconcilers) > 0:
+            return None
+        self._alerted = False
+        self._polled_at = moment
+        return poll(self._database)
+
+    def _next_poll(self, reconcilers: Collection[GatewayReconciler]) -> float:
+        leads = any(one.leads for one in reconcilers)
+        pause = _BURST_SECONDS if self._alerted else _POLL_SECONDS if leads else _IDLE_SECONDS
+        return self._polled_at + pause - self._clock.monotonic()
+
+    def _end(self, one: GatewayReconciler) -> None:
+        """Record the answers of calls in flight, then release the lead."""
+        until = self._ending[one]
+        try:
+            if one.leads:
+                one.step(None)
+            if one.is_idle or self._clock.monotonic() >= until:
+                one.give_back()
+                self._forget(one)
+        except Exception as error:  # noqa: BLE001 - it must end
+            if self._clock.monotonic() >= until:
+                _log.warning("state: %s; work in progress continues in 10 s", error)
+                self._forget(one)
+
+    def _forget(self, one: GatewayReconciler) -> None:
+        with self._lock:
+            self._ending.pop(one, None)
+            self._ended.notify_all()
+
+    def _prune_if_due(self, reconcilers: Collection[GatewayReconciler]) -> None:
+        if self._clock.monotonic() < self._pruned_at + _PRUNE_SECONDS:
+            return
+        self._pruned_at = self._clock.monotonic()
+        if prune_records(self._database) or prune_echoes(self._database):
+            self._pruned_at = float("-inf")  # the next step deletes the next chunk
+            return
+        prune_links(self._database)
+        for one in reconcilers:
+            if one.listed is not None:
+                ago = self._clock.monotonic() - one.listed.asked_at
+                of = (self._database, one.name, one.listed.channels, ago)
+                one.forget_channels(prune_rows(*of))
+                prune_audits(*of)

@@ -9,16 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import admit
-from reconnect_hook.alerts import AlertStatus, RepairCause, Target
-from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptSteps, NewSteps, StepKind
-from reconnect_hook.audit_log import EventLog
-from reconnect_hook.context import (
-    Interrupted,
-    PostponedError,
-    QueryFailedOnceError,
-    UnableError,
-)
+from reconnect_hook.alerts import AlertStatus, Target, admit
 from reconnect_hook.decision import (
     CallAnswer,
     Close,
@@ -26,7 +17,6 @@ from reconnect_hook.decision import (
     End,
     Enter,
     InHand,
-    LogEntry,
     MakeCall,
     Policy,
     Probe,
@@ -41,8 +31,16 @@ from reconnect_hook.decision import (
     phase_now,
     words,
 )
+from reconnect_hook.echo import (
+    Interrupted,
+    PostponedError,
+    QueryFailedOnceError,
+    UnableError,
+)
+from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptSteps, EventLog, NewSteps, StepKind
 from reconnect_hook.message_audit import want_audits, wish_after
 from reconnect_hook.models import (
+    FOLLOWED,
     IN_HAND,
     LEASE_SECONDS,
     RECOVERIES,
@@ -55,21 +53,19 @@ from reconnect_hook.models import (
     Outcome,
     Phase,
     ProbeOutcome,
+    RepairCause,
     Step,
 )
 from reconnect_hook.probe import Finding
 from reconnect_hook.probe_limits import note_end
 from reconnect_hook.repository import (
     Raise,
-    append_attempts,
-    append_log,
-    delete_rows,
-    raise_intents,
+    StoredChanges,
+    count_probes,
+    read_open_keys,
     read_rows,
-    store_gateway,
-    store_rows,
+    store_changes,
 )
-from reconnect_hook.schema import channel as channel_table
 from reconnect_hook.workers import Called, Listed, ProbeAnswer, UnreadableError
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
@@ -85,6 +81,7 @@ _RESTARTS = (
     "RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, and a person has to "
     "scan a new QR code"
 )
+_JUDGED_AT_ONCE = 500  # rows a transaction, so that alerts are stored quickly
 _FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
 _LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, where clamp() ends a deadline
 # A separate generator: other users of ``random`` may depend on their own sequence.
@@ -101,24 +98,9 @@ class Ready:
 
 
 @dataclass(slots=True)
-class Room:
-    """Free slots for calls and probes."""
-
-    calls: int
-    probes: int
-
-
-@dataclass(slots=True)
-class RowChanges:
+class RowChanges(StoredChanges):
     """The changes of one transaction, and the work that follows its commit."""
 
-    at: float
-    gateway: GatewayRow
-    rows: dict[str, ChannelRow] = field(default_factory=dict)
-    """All locked rows by key, changed or not."""
-    deleted: set[str] = field(default_factory=set)
-    entries: list[LogEntry] = field(default_factory=list)
-    raises: list[Raise] = field(default_factory=list)
     claimed: list[Ready] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     """Keys of the ready rows that were claimed, or have changed since their evaluation."""
@@ -128,11 +110,8 @@ class RowChanges:
     """Keys of the probes to cancel."""
     next_at: float | None = None
     """After judge(): when the next look is due, None without open rows."""
-    attempts: NewSteps = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start without steps."""
-        self.attempts = NewSteps(self.at)
+    remaining: Sequence[str] = ()
+    """After judge(): the keys of the rows that are still to be evaluated."""
 
 
 class Recorder:
@@ -143,34 +122,35 @@ class Recorder:
         self._policy = policy
         self._events = events
         self._clock = clock
-        self._ready: list[Ready] = []
+        self.longest_wait = policy.backoff.longest
+        """Upper bound in seconds for the time until a row's next look."""
+        self.ready: list[Ready] = []
+        """The rows that await a worker, of the last look that is not too old."""
         self._began: dict[str, float] = {}
         self._probe_began: dict[str, float] = {}
         self._attempts = AttemptSteps()
 
-    @property
-    def longest_wait(self) -> float:
-        """Upper bound in seconds for the time until a row's next look."""
-        return self._policy.backoff.longest
-
     def forget(self) -> None:
         """Reset the state of an ended lead."""
-        self._ready = []
+        self.ready = []
         self._began = {}
         self._attempts.forget()
 
     def committed(self, changes: RowChanges) -> None:
-        """Apply a committed transaction's steps, and drop its claimed rows from the ready ones."""
+        """Apply a committed transaction's steps, and forget its finished repairs and claims."""
         self._attempts.commit(changes.attempts)
+        for entry in changes.entries:
+            self._began.pop(entry.key, None)
         if changes.taken:
-            self._ready = [one for one in self._ready if one.row.key not in changes.taken]
+            self.ready = [one for one in self.ready if one.row.key not in changes.taken]
 
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
     ) -> RowChanges:
         """Record a failed list; it shows nothing about channels, so no row changes."""
         after = gateway.after_failure(at)
-        store_gateway(connection, self._name, gateway, after)
+        changes = RowChanges(at, NewSteps(at), gateway, after)
+        store_changes(connection, self._name, changes)
         if not gateway.failures:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         if after.is_tripped:
@@ -180,49 +160,53 @@ class Recorder:
                 after.failures,
                 (after.rests_until or at) - at,
             )
-        return RowChanges(at, after)
+        return changes
 
     # A look.
 
     def judge(
         self,
         listed: Listed,
-        room: Room | None,
+        room: tuple[int, int],
         in_hand: Collection[str],
-        keys: Collection[str],
+        keys: Sequence[str] | None,
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
     ) -> RowChanges:
-        """Evaluate the open rows among ``keys``; ``in_hand`` are the workers' keys.
+        """Evaluate a chunk of the open rows, and claim the next work after the last one.
 
-        ``room`` is None until the last chunk of a look.
+        ``keys`` are those that remain of a look, None at its begin; ``in_hand`` are the workers'.
         """
-        changes = RowChanges(at, gateway.after_answer(at))
-        # Drop this transaction's own entries if it is being retried after a conflict.
-        again = set(keys)
-        self._ready = [one for one in self._ready if one.row.key not in again]
-        for row in self._lock(connection, changes, keys):
-            if row.is_open:
-                self._judge_row(changes, row, listed, in_hand)
-        if room is not None:
-            self._ready.sort(key=lambda one: (-one.row.intent, one.row.since))
-            self.claim(connection, changes, room)
-        self._store(connection, gateway, changes)
+        changes = RowChanges(at, NewSteps(at), gateway, gateway.after_answer(at))
         if gateway.is_tripped:
             _log.warning("gateway %s answers again", self._name)
+        keys = read_open_keys(connection, self._name) if keys is None else keys
+        chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
+        clamps = (at, self.longest_wait)
+        changes.rows = read_rows(connection, self._name, chunk, *clamps, lock=True)
+        # Drop this transaction's own entries if it is being retried after a conflict.
+        self.ready = [one for one in self.ready if one.row.key not in changes.rows]
+        for key in chunk:
+            row = changes.rows.get(key)
+            if row is not None and row.next_at is not None:
+                self._judge_row(changes, row, listed, in_hand)
+        if not changes.remaining:
+            self.ready.sort(key=lambda one: (-one.row.intent, one.row.since))
+            self._claim(connection, changes, *room)
         moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
         changes.next_at = min(moments, default=None)
+        self._store(connection, changes)
         return changes
 
     def _lock(
         self, connection: sa.Connection, changes: RowChanges, keys: Collection[str]
     ) -> list[ChannelRow]:
         """Return the rows with these keys, locked until the commit."""
-        missing = [key for key in keys if key not in changes.rows]
-        for key, row in read_rows(connection, self._name, missing, lock=True).items():
-            row.clamp(changes.at, self.longest_wait)
-            changes.rows[key] = row
+        missing = set(keys) - changes.rows.keys()
+        if missing:
+            clamps = (changes.at, self.longest_wait)
+            changes.rows |= read_rows(connection, self._name, missing, *clamps, lock=True)
         return [changes.rows[key] for key in keys if key in changes.rows]
 
     def _judge_row(
@@ -242,7 +226,7 @@ class Recorder:
         try:
             self._note_listed(row, channel, changes.at)
             seen = Seen(listed.look, channel, listed.ages.get(row.key))
-            if row.in_work and row.phase not in IN_HAND:
+            if row.phase in FOLLOWED:
                 status = channel.status if channel else "absent"
                 changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.LISTED, status)
             decision = decide(row, seen, changes.gateway, self._policy, changes.at)
@@ -250,7 +234,7 @@ class Recorder:
                 changes.cancelled.add(row.key)
             if isinstance(decision, MakeCall | Probe):
                 about = channel or Channel(row.channel, Status.UNKNOWN)
-                self._ready.append(Ready(row, decision, about))
+                self.ready.append(Ready(row, decision, about))
                 if row.next_at is not None:
                     row.next_at = min(row.next_at, changes.at)
             else:
@@ -306,7 +290,9 @@ class Recorder:
             row.next_at = max(until, changes.at)
 
     def _end(self, changes: RowChanges, row: ChannelRow, end: End, look: int | None) -> None:
-        entry = conclude(row, end, look, changes.gateway, self._policy, changes.at)
+        began, moment = self._began.get(row.key), self._clock.monotonic()
+        seconds = 0.0 if began is None else moment - began
+        entry = conclude(row, end, look, changes.gateway, self._policy, changes.at, seconds)
         changes.entries.append(entry)
         self._attempts.end(
             changes.attempts, AttemptKind.REPAIR, row.key, entry.outcome, entry.detail
@@ -319,44 +305,32 @@ class Recorder:
 
     # Claims.
 
-    def claim(self, connection: sa.Connection, changes: RowChanges, room: Room) -> None:
-        """Claim ready rows within ``room`` and the circuit breaker."""
-        calls = min(room.calls, 1 if changes.gateway.is_tripped else room.calls)
+    def _claim(
+        self, connection: sa.Connection, changes: RowChanges, calls: int, probes: int
+    ) -> None:
+        """Claim ready rows, so many at most, and for calls within the circuit breaker."""
+        if not self.ready:
+            return
         if changes.gateway.rests(changes.at):
             calls = 0
+        elif changes.gateway.is_tripped:
+            calls = min(calls, 1)
         calls -= sum(isinstance(one.decision, MakeCall) for one in changes.claimed)
-        probes = room.probes
-        chosen: list[Ready] = []
-        for one in self._ready:
-            if isinstance(one.decision, MakeCall) and calls > 0:
-                calls -= 1
-                chosen.append(one)
-            elif isinstance(one.decision, Probe) and probes > 0 and self._may_probe(one):
+        taken: dict[str, Ready] = {}
+        for one in self.ready:
+            if isinstance(one.decision, MakeCall):
+                if calls > 0:
+                    calls -= 1
+                    taken[one.row.key] = one
+            elif probes > 0 and self._may_probe(one):
                 probes -= 1
-                chosen.append(one)
-        if not chosen:
-            return
-        taken = {one.row.key: one for one in chosen}
+                taken[one.row.key] = one
         for row in self._lock(connection, changes, taken):
             one = taken[row.key]
             if _is_as_judged(row, one.row, changes.at):
-                self._note_claim(changes, row, one)
-                self._begin(changes, row, one.decision)
+                self._begin(changes, row, one.decision, one.channel)
                 changes.claimed.append(replace(one, row=row))
         changes.taken |= taken.keys()
-
-    @staticmethod
-    def _note_claim(changes: RowChanges, row: ChannelRow, one: Ready) -> None:
-        is_probe = isinstance(one.decision, Probe) and not one.decision.proof
-        kind = AttemptKind.PROBE if is_probe else AttemptKind.REPAIR
-        resumes = isinstance(one.decision, Probe) and one.decision.resumes
-        if phase_now(row, changes.gateway) is Phase.IDLE and not resumes:
-            changes.attempts.begin(kind, row.key, row.asked_by, row.since)
-        changes.attempts.add(kind, row.key, StepKind.LISTED, one.channel.status)
-
-    def drop_ready(self) -> None:
-        """Drop the ready rows of the last look, which is too old."""
-        self._ready = []
 
     def _may_probe(self, one: Ready) -> bool:
         """Whether this hook has not just probed it, by the monotonic clock: clocks may jump."""
@@ -365,31 +339,48 @@ class Recorder:
         began = self._probe_began.get(one.row.key, float("-inf"))
         return self._clock.monotonic() - began >= self._policy.probe_pause
 
-    def _begin(self, changes: RowChanges, row: ChannelRow, decision: MakeCall | Probe) -> None:
-        """Set a row to the phase of a worker's call or probe."""
+    def _begin(
+        self,
+        changes: RowChanges,
+        row: ChannelRow,
+        decision: MakeCall | Probe,
+        listed: Channel | None = None,
+    ) -> None:
+        """Set a row to the phase of a worker's call or probe; ``listed``: as it was claimed."""
         at = changes.at
-        phase = phase_now(row, changes.gateway)
+        is_idle = phase_now(row, changes.gateway) is Phase.IDLE
+        if listed is not None:
+            # A call begins a repair, as a probe that proves one belongs to it.
+            probe = decision if isinstance(decision, Probe) else Probe(proof=True)
+            kind = AttemptKind.REPAIR if probe.proof else AttemptKind.PROBE
+            if is_idle and not probe.resumes:
+                changes.attempts.begin(kind, row.key, row.asked_by, row.since)
+            changes.attempts.add(kind, row.key, StepKind.LISTED, listed.status)
         row.epoch = changes.gateway.epoch
-        if isinstance(decision, Probe):
-            row.phase = Phase.PROVING if decision.proof else Phase.PROBING
-            if not decision.resumes:
-                row.probe_began_at = at
-                self._probe_began[row.key] = self._clock.monotonic()
-            if decision.proof:
-                row.suspended = False
-            else:
-                row.step = row.deadline = None
-            row.next_at = at + LEASE_SECONDS
-            return
-        if phase is Phase.IDLE:
-            row.deadline, row.tries, row.action = None, 0, Action.NONE
-            row.silent = decision.silent
-            self._began[row.key] = self._clock.monotonic()
         # If this leader dies, the next one looks when the lease expires.
         row.next_at = at + LEASE_SECONDS
-        row.phase, row.step, row.asked_at = Phase.CALLING, decision.step, at
-        changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.CALLED, decision.step)
-        match decision.step:
+        if isinstance(decision, MakeCall):
+            self._begin_call(changes, row, decision, is_idle=is_idle)
+            return
+        row.phase = Phase.PROVING if decision.proof else Phase.PROBING
+        if not decision.resumes:
+            row.probe_began_at = at
+            self._probe_began[row.key] = self._clock.monotonic()
+        if decision.proof:
+            row.suspended = False
+        else:
+            row.step = row.deadline = None
+
+    def _begin_call(
+        self, changes: RowChanges, row: ChannelRow, call: MakeCall, *, is_idle: bool
+    ) -> None:
+        if is_idle:
+            row.deadline, row.tries, row.action = None, 0, Action.NONE
+            row.silent = call.silent
+            self._began[row.key] = self._clock.monotonic()
+        row.phase, row.step, row.asked_at = Phase.CALLING, call.step, changes.at
+        changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.CALLED, call.step)
+        match call.step:
             case Step.START:
                 row.tries += 1
             case Step.DELETE:
@@ -397,7 +388,7 @@ class Recorder:
                 changes.restarts.append(row.channel)
             case Step.CREATE:
                 row.deadline = None
-        if decision.step in {Step.DELETE, Step.CREATE}:
+        if call.step in {Step.DELETE, Step.CREATE}:
             row.action = Action.RESTART
         elif row.action is Action.NONE:
             row.action = self._policy.reconnect_action
@@ -408,7 +399,7 @@ class Recorder:
         self,
         answers: Sequence[Called | ProbeAnswer],
         channels: Mapping[str, Channel],
-        room: Room,
+        room: tuple[int, int],
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
@@ -417,7 +408,7 @@ class Recorder:
 
         ``channels`` are those of the last list.
         """
-        changes = RowChanges(at, gateway)
+        changes = RowChanges(at, NewSteps(at), gateway, gateway)
         self._lock(connection, changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
@@ -430,8 +421,8 @@ class Recorder:
                 self._record_proof(connection, changes, row, one)
             elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
                 self._record_probe(connection, changes, row, one)
-        self.claim(connection, changes, room)
-        self._store(connection, gateway, changes)
+        self._claim(connection, changes, *room)
+        self._store(connection, changes)
         return changes
 
     def _record_call(
@@ -514,7 +505,7 @@ class Recorder:
                 row.query_failed_at = at
             elif not isinstance(finding, UnreadableError):
                 # Spread retries over the time that all waiting probes need.
-                seconds *= 1 + _chance.random() * self._count_probes(connection)
+                seconds *= 1 + _chance.random() * count_probes(connection, self._name)
             changes.attempts.add(AttemptKind.PROBE, row.key, StepKind.POSTPONED, str(finding))
             row.phase, row.step = Phase.IDLE, Step.POSTPONED
             row.deadline = row.next_at = at + min(seconds, _LONGEST_POSTPONEMENT)
@@ -558,7 +549,8 @@ class Recorder:
         cause = (
             RepairCause.PROBE_FAILED if finding.kind is ProbeKind.QUERY else RepairCause.ECHO_LOST
         )
-        rows = read_rows(connection, self._name, [dead.key for dead in finding.dead])
+        keys = [dead.key for dead in finding.dead]
+        rows = read_rows(connection, self._name, keys, changes.at, self.longest_wait)
         rows[row.key] = row
         for dead in finding.dead:
             _, raised = admit(
@@ -573,31 +565,19 @@ class Recorder:
             if raised is not None:
                 changes.raises.append(raised)
 
-    def _count_probes(self, connection: sa.Connection) -> int:
-        row = channel_table.c
-        query = sa.select(sa.func.count()).where(
-            row.gateway == self._name, row.next_at.is_not(None), row.intent == int(Intent.PROBE)
-        )
-        return connection.scalar(query) or 0
-
     # The end of each transaction.
 
-    def _store(self, connection: sa.Connection, before: GatewayRow, changes: RowChanges) -> None:
+    def _store(self, connection: sa.Connection, changes: RowChanges) -> None:
         """Store the changes, and write the log's lines before the commit.
 
         A hook that dies in between leaves a surplus line rather than none.
         """
-        store_gateway(connection, self._name, before, changes.gateway)
-        gone = changes.deleted
-        stay = [row for key, row in changes.rows.items() if key not in gone]
-        store_rows(connection, self._name, stay)
-        delete_rows(connection, self._name, sorted(gone))
-        append_log(connection, self._name, changes.entries, changes.at)
-        append_attempts(connection, self._name, changes.attempts.ended)
-        raise_intents(connection, self._name, changes.raises)
+        lines = _lines(changes)
+        store_changes(connection, self._name, changes)
         if self._policy.audits:
             self._want_audits(connection, changes)
-        self._write_lines(changes)
+        if lines:
+            self._events.write_all(lines)
 
     def _want_audits(self, connection: sa.Connection, changes: RowChanges) -> None:
         """Queue audits of recovered channels."""
@@ -609,41 +589,15 @@ class Recorder:
         ]
         want_audits(connection, self._name, wishes, changes.at)
 
-    def _write_lines(self, changes: RowChanges) -> None:
-        lines: list[Mapping[str, object]] = [
-            {
-                "channel": entry.channel,
-                "reason": entry.cause,
-                "action": entry.action,
-                "outcome": entry.outcome,
-                "attempt": entry.attempt,
-                "seconds": f"{self.seconds_of(entry):.1f}",
-                "detail": entry.detail or None,
-            }
-            for entry in changes.entries
-        ]
-        lines += [
-            {
-                "channel": channel,
-                "probe": finding.kind,
-                "outcome": finding.outcome,
-                "seconds": f"{seconds:.1f}",
-                "detail": finding.detail or None,
-            }
-            for channel, finding, seconds in changes.probes
-            if finding.outcome is not ProbeOutcome.PASSED
-        ]
-        lines += [{"channel": channel, "warning": _RESTARTS} for channel in changes.restarts]
-        self._events.write_all(lines)
 
-    def seconds_of(self, entry: LogEntry) -> float:
-        """Return a repair's duration in seconds, 0 without a call."""
-        began = self._began.get(entry.key)
-        return 0.0 if began is None else self._clock.monotonic() - began
-
-    def forget_repair(self, entry: LogEntry) -> None:
-        """Drop the start time of a finished repair."""
-        self._began.pop(entry.key, None)
+def _lines(changes: RowChanges) -> list[Mapping[str, object]]:
+    """Return the lines for the event log; a probe that passed has none."""
+    lost = [one for one in changes.probes if one[1].outcome is not ProbeOutcome.PASSED]
+    return [
+        *(entry.as_line() for entry in changes.entries),
+        *(finding.as_line(channel, seconds) for channel, finding, seconds in lost),
+        *({"channel": channel, "warning": _RESTARTS} for channel in changes.restarts),
+    ]
 
 
 def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
@@ -658,7 +612,7 @@ def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
 def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:
     """Whether a row is unchanged since its evaluation."""
     return (
-        row.is_open
+        row.next_at is not None
         and (row.phase, row.epoch, row.intent) == (judged.phase, judged.epoch, judged.intent)
         and not (row.is_paused(at) and not judged.is_paused(at))
     )

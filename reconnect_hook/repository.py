@@ -5,17 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from math import inf
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
-from reconnect_hook.decision import LogEntry
+from reconnect_hook.event_log import KEPT_ATTEMPTS, LogEntry, LoggedAttempt, NewSteps
 from reconnect_hook.models import (
     AT_REST,
     COLUMNS,
@@ -25,10 +24,11 @@ from reconnect_hook.models import (
     ChannelRow,
     GatewayRow,
     Intent,
+    RepairCause,
     escalates,
 )
 from reconnect_hook.schema import attempt_log, channel, gateway, message_audit, repair_log
-from zapwatch.db import Database, now, now_column
+from zapwatch.db import Database, now
 
 _T = TypeVar("_T")
 
@@ -84,19 +84,23 @@ class _Statement:
 # Rows.
 
 _STATE_COLUMNS = [channel.c[name] for name in COLUMNS]
-_GATEWAY_COLUMNS = [gateway.c[field.name] for field in fields(GatewayRow)]
+_GATEWAY_COLUMNS = [gateway.c[one.name] for one in fields(GatewayRow)]
 _OF_GATEWAY = channel.c.gateway == sa.bindparam("of_gateway")
 _IS_OPEN = channel.c.next_at.is_not(None)
-_OPEN = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
 _GATEWAY = _Statement(
     sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
 )
 
 
-def read_gateway(connection: sa.Connection, name: str) -> GatewayRow:
-    """Return a gateway's row; the default one if it was only just added."""
-    found = _GATEWAY.rows(connection, {"of_gateway": name})
-    return GatewayRow(*found[0]) if found else GatewayRow()
+def read_gateway(connection: sa.Connection, name: str, at: float = inf) -> GatewayRow:
+    """Return a gateway's row at the time ``at``; the default one if it was only just added."""
+    return _load_gateway(_GATEWAY.rows(connection, {"of_gateway": name}), at)
+
+
+def _load_gateway(found: Sequence[Sequence[Any]], at: float) -> GatewayRow:
+    row = GatewayRow(*found[0][: len(_GATEWAY_COLUMNS)]) if found else GatewayRow()
+    # A later time is from before the clock was set back.
+    return replace(row, back_at=None) if (row.back_at or 0.0) > at else row
 
 
 _DUE = (
@@ -113,13 +117,12 @@ _AUDIT, _REPLAY = (
 
 
 def read_due(
-    connection: sa.Connection,
+    connection: sa.Connection, at: sa.ColumnElement[float]
 ) -> dict[str, tuple[GatewayRow, float | None, float, float | None, float | None]]:
-    """Return by gateway: its row, when a look is due, and the current time.
+    """Return by gateway: its row, when a look is due, and the current time ``at``.
 
     Also when an audit is due, and when a delivery of missed messages is.
     """
-    at = now_column(connection)
     query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, at, _AUDIT, _REPLAY)
     return {
         name: (GatewayRow(*columns), due_at, now, audit_at, replay_at)
@@ -159,34 +162,41 @@ def _by_chunk(name: str, keys: Collection[str]) -> Iterator[tuple[int, dict[str,
 
 
 def read_rows(
-    connection: sa.Connection, name: str, keys: Collection[str], *, lock: bool = False
+    connection: sa.Connection,
+    name: str,
+    keys: Collection[str],
+    at: float = inf,
+    longest_wait: float = inf,
+    *,
+    lock: bool = False,
 ) -> dict[str, ChannelRow]:
-    """Return the rows of channels by key; ``lock``: SELECT FOR UPDATE."""
-    found: dict[str, ChannelRow] = {}
-    for count, values in _by_chunk(name, keys):
-        for row in _by_key(count, lock=lock).rows(connection, values):
-            found[row[0]] = ChannelRow.load(row)
-    return found
+    """Return the rows of channels by key, see ChannelRow.load(); ``lock``: SELECT FOR UPDATE."""
+    found = [
+        row
+        for count, values in _by_chunk(name, keys)
+        for row in _by_key(count, lock=lock).rows(connection, values)
+    ]
+    return {row[0]: ChannelRow.load(row, at, longest_wait) for row in found}
 
 
 def read_state(
-    connection: sa.Connection, name: str, keys: Collection[str]
-) -> tuple[GatewayRow, dict[str, ChannelRow]]:
-    """Return a gateway's row and channels' rows; no channel's row is older than the gateway's."""
-    seen: GatewayRow | None = None
-    found: dict[str, ChannelRow] = {}
-    for count, values in _by_chunk(name, keys):
-        for row in _state_by_key(count).rows(connection, values):
-            seen = seen or GatewayRow(*row[: len(_GATEWAY_COLUMNS)])
-            if (state := row[len(_GATEWAY_COLUMNS) :])[0] is not None:
-                found[state[0]] = ChannelRow.load(state)
-    return seen or GatewayRow(), found
+    connection: sa.Connection, name: str, keys: Collection[str], longest_wait: float
+) -> tuple[GatewayRow, dict[str, ChannelRow], float]:
+    """Return a gateway's row, channels' rows by key, and the time by the database's clock.
 
-
-def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) -> list[ChannelRow]:
-    """Return a gateway's open rows, sorted by key."""
-    query = _OPEN.with_for_update() if lock else _OPEN
-    return [ChannelRow.load(row) for row in connection.execute(query, {"of_gateway": name})]
+    No channel's row is older than the gateway's: raises must not appear newer than they are. The
+    time is read last, so that no other hook's row lies in the future.
+    """
+    found = [
+        row
+        for count, values in _by_chunk(name, keys)
+        for row in _state_by_key(count).rows(connection, values)
+    ]
+    at, width = now(connection), len(_GATEWAY_COLUMNS)
+    rows = [
+        ChannelRow.load(row[width:], at, longest_wait) for row in found if row[width] is not None
+    ]
+    return _load_gateway(found, at), {row.key: row for row in rows}, at
 
 
 _PROBED = (
@@ -198,14 +208,35 @@ _PROBED = (
 _ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY))
 
 
-def read_all_rows(connection: sa.Connection, name: str) -> list[tuple[ChannelRow, Sequence[Any]]]:
-    """Return a gateway's rows, each with its last probe: end, channel, kind, outcome, webhook.
+def read_all_rows(
+    connection: sa.Connection, name: str, longest_wait: float
+) -> tuple[GatewayRow, list[tuple[ChannelRow, Sequence[Any]]], float]:
+    """Return a gateway's row, its channels' rows, and the time by the database's clock.
 
-    The end is None without a probe.
+    Each channel's comes with its last probe: end, channel, kind, outcome, webhook. The end is None
+    without a probe.
     """
+    gateways = _GATEWAY.rows(connection, {"of_gateway": name})
     found = _ALL.rows(connection, {"of_gateway": name})
-    count = len(COLUMNS)
-    return [(ChannelRow.load(row[:count]), row[count:]) for row in found]
+    at, count = now(connection), len(COLUMNS)
+    rows = [(ChannelRow.load(row[:count], at, longest_wait), row[count:]) for row in found]
+    return _load_gateway(gateways, at), rows, at
+
+
+_OPEN_KEYS = _Statement(
+    sa.select(channel.c.key).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
+)
+
+
+def read_open_keys(connection: sa.Connection, name: str) -> list[str]:
+    """Return the sorted keys of a gateway's open rows."""
+    return [key for (key,) in _OPEN_KEYS.rows(connection, {"of_gateway": name})]
+
+
+def count_probes(connection: sa.Connection, name: str) -> int:
+    """Return the number of open probes of a gateway."""
+    mine = (channel.c.gateway == name, _IS_OPEN, channel.c.intent == int(Intent.PROBE))
+    return connection.scalar(sa.select(sa.func.count()).where(*mine)) or 0
 
 
 def ensure_row(
@@ -345,18 +376,15 @@ class Lead:
     def take(self, seen: GatewayRow) -> bool:
         """Take the lead of a gateway that was ``seen`` without one; return whether it succeeded."""
 
-        def work(connection: sa.Connection) -> bool:
-            values = {
-                "epoch": gateway.c.epoch + 1,
-                "holder": self._holder,
-                "lease_until": now(connection) + LEASE_SECONDS,
-            }
+        def work(connection: sa.Connection, at: float) -> bool:
             statement = sa.update(gateway).where(
                 gateway.c.gateway == self._name, gateway.c.epoch == seen.epoch
             )
+            values = {"epoch": seen.epoch + 1, "holder": self._holder}
+            values["lease_until"] = at + LEASE_SECONDS
             return connection.execute(statement.values(values)).rowcount == 1
 
-        if not self._database.transact(work):
+        if not self._database.transact_at(work):
             return False
         self.epoch = seen.epoch + 1
         return True
@@ -367,31 +395,22 @@ class Lead:
         It receives the connection, the gateway's row, and the time by the database's clock.
         """
 
-        def fenced(connection: sa.Connection) -> _T:
-            at = now(connection)
-            if not self._renew(connection, at + LEASE_SECONDS):
+        def fenced(connection: sa.Connection, at: float) -> _T:
+            statement = sa.update(gateway).where(
+                gateway.c.gateway == self._name,
+                gateway.c.epoch == self.epoch,
+                gateway.c.holder == self._holder,
+            )
+            renewed = statement.values(lease_until=at + LEASE_SECONDS)
+            if connection.execute(renewed).rowcount != 1:
                 raise LostLeadError
-            return work(connection, read_gateway(connection, self._name).clamped(at), at)
+            return work(connection, read_gateway(connection, self._name, at), at)
 
         try:
-            return self._database.transact(fenced)
+            return self._database.transact_at(fenced)
         except LostLeadError:
             self.epoch = None
             raise
-
-    def _renew(self, connection: sa.Connection, until: float) -> bool:
-        statement = sa.update(gateway).where(
-            gateway.c.gateway == self._name,
-            gateway.c.epoch == self.epoch,
-            gateway.c.holder == self._holder,
-        )
-        return connection.execute(statement.values(lease_until=until)).rowcount == 1
-
-    def read_open_keys(self) -> Sequence[str]:
-        """Return the sorted keys of the gateway's open rows; raises StateError."""
-        query = sa.select(channel.c.key).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
-        with self._database.read() as connection:
-            return connection.scalars(query, {"of_gateway": self._name}).all()
 
     def renew(self) -> None:
         """Extend the lease; raise LostLeadError or StateError."""
@@ -412,23 +431,65 @@ class Lead:
         self.epoch = None
 
 
-def next_look(connection: sa.Connection, name: str, seen: GatewayRow) -> int:
-    """Increase the number of looks before a new one, and return it."""
-    look = seen.look + 1
-    statement = sa.update(gateway).where(gateway.c.gateway == name)
-    connection.execute(statement.values(look=look))
-    return look
+def begin_look(
+    connection: sa.Connection, seen: GatewayRow, at: float, *, name: str, silences: bool
+) -> tuple[int, float | None] | None:
+    """Increase the number of looks before a new one; None if another hook opened the circuit.
+
+    Returns the number and, if ``silences`` are read, the age of the oldest open one in seconds.
+    """
+    if seen.rests(at):
+        return None
+    of_gateway = sa.update(gateway).where(gateway.c.gateway == name)
+    connection.execute(of_gateway.values(look=seen.look + 1))
+    since = connection.scalar(_OLDEST_SILENCE, {"of_gateway": name}) if silences else None
+    return seen.look + 1, None if since is None else max(0.0, at - since)
 
 
-def store_gateway(
-    connection: sa.Connection, name: str, before: GatewayRow, after: GatewayRow
-) -> None:
-    """Store changes of a gateway's circuit breaker."""
-    if before == after:
-        return
-    columns = ("failures", "failed_at", "rests_until", "back_at")
-    values = {column: getattr(after, column) for column in columns}
-    connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
+_SILENT = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
+_BEGAN = sa.case(
+    (channel.c.phase.in_([str(phase) for phase in AT_REST]), channel.c.since),
+    else_=channel.c.asked_at,
+)
+_OLDEST_SILENCE = sa.select(sa.func.min(_BEGAN)).where(
+    _OF_GATEWAY, _IS_OPEN, channel.c.cause.in_(_SILENT)
+)
+
+
+@dataclass(slots=True)
+class StoredChanges:
+    """What one transaction of the leader changes; ``at`` is its time in Unix seconds."""
+
+    at: float
+    attempts: NewSteps
+    before: GatewayRow
+    """The gateway's row before the transaction."""
+    gateway: GatewayRow
+    rows: dict[str, ChannelRow] = field(default_factory=dict)
+    """All locked rows by key, changed or not."""
+    deleted: set[str] = field(default_factory=set)
+    """Keys of channels that the gateway does not list."""
+    entries: list[LogEntry] = field(default_factory=list)
+    raises: list[Raise] = field(default_factory=list)
+
+
+def store_changes(connection: sa.Connection, name: str, changes: StoredChanges) -> None:
+    """Store changes of a gateway's circuit breaker and locked rows, ends and raises."""
+    if changes.gateway != changes.before:
+        columns = ("failures", "failed_at", "rests_until", "back_at")
+        values = {column: getattr(changes.gateway, column) for column in columns}
+        connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
+    stay = [row for key, row in changes.rows.items() if key not in changes.deleted]
+    store_rows(connection, name, stay)
+    _of_each(connection, sa.delete(channel), name, sorted(changes.deleted))
+    mine = {"gateway": name, "finished_at": changes.at}
+    if changes.entries:
+        ended = [{one: getattr(entry, one) for one in _ENTRY} for entry in changes.entries]
+        connection.execute(sa.insert(repair_log), [mine | entry for entry in ended])
+    if changes.attempts.ended:
+        append_attempts(connection, name, changes.attempts.ended)
+    if changes.raises:
+        raise_intents(connection, name, changes.raises)
 
 
 def store_rows(connection: sa.Connection, name: str, rows: Iterable[ChannelRow]) -> None:
@@ -442,9 +503,20 @@ def store_rows(connection: sa.Connection, name: str, rows: Iterable[ChannelRow])
         _of_each(connection, sa.update(channel).values(dict(changes)), name, keys)
 
 
-def delete_rows(connection: sa.Connection, name: str, keys: Sequence[str]) -> None:
-    """Delete the rows of channels that the gateway does not list."""
-    _of_each(connection, sa.delete(channel), name, keys)
+def append_attempts(
+    connection: sa.Connection, name: str, attempts: Iterable[LoggedAttempt]
+) -> None:
+    """Record the steps of finished attempts."""
+    rows = [{"gateway": name, **attempt.as_row()} for attempt in attempts]
+    connection.execute(sa.insert(attempt_log), rows)
+
+
+_ENTRY = [one.name for one in fields(LogEntry) if one.name in repair_log.c]
+
+
+def update_rows(connection: sa.Connection, name: str, keys: Iterable[str], **values: Any) -> None:
+    """Set columns of channels' rows."""
+    _of_each(connection, sa.update(channel).values(values), name, sorted(keys))
 
 
 def _of_each(
@@ -455,41 +527,12 @@ def _of_each(
         connection.execute(change.where(channel.c.gateway == name, of_keys))
 
 
-_LOGGED = [column for column in repair_log.c if column.name != "id"]
-_APPEND = _Statement(
-    sa.insert(repair_log).values({column.name: sa.bindparam(column.name) for column in _LOGGED})
-)
-
-
-def append_log(
-    connection: sa.Connection, name: str, entries: Sequence[LogEntry], at: float
-) -> None:
-    """Record repairs that ended at ``at`` (Unix seconds)."""
-    rows = [
-        {"gateway": name, "finished_at": at, **{field: getattr(entry, field) for field in _ENTRY}}
-        for entry in entries
-    ]
-    _APPEND.change(connection, rows)
-
-
-_ENTRY = [field.name for field in fields(LogEntry) if field.name in repair_log.c]
-
-
-def append_attempts(
-    connection: sa.Connection, name: str, attempts: Sequence[LoggedAttempt]
-) -> None:
-    """Record the steps of finished attempts."""
-    if attempts:
-        rows = [{"gateway": name, **attempt.as_row()} for attempt in attempts]
-        connection.execute(sa.insert(attempt_log), rows)
-
-
 def prune_records(database: Database) -> bool:
     """Delete a chunk of old records of all gateways; return whether there may be more.
 
     Raises StateError.
     """
-    return database.transact(_prune_records) or database.transact(_prune_attempts)
+    return database.transact_at(_prune_records) or database.transact_at(_prune_attempts)
 
 
 def prune_rows(
@@ -500,8 +543,8 @@ def prune_rows(
     The list was read ``ago`` seconds ago. Raises StateError.
     """
 
-    def work(connection: sa.Connection) -> list[str]:
-        at, row = now(connection), channel.c
+    def work(connection: sa.Connection, at: float) -> list[str]:
+        row = channel.c
         paused = row.paused & (row.paused_until.is_(None) | (row.paused_until > at))
         # Another hook may know channels that are newer than the list.
         used = (row.since, row.probe_began_at, row.unheard_since)
@@ -514,11 +557,10 @@ def prune_rows(
         _of_each(connection, sa.delete(channel).where(*closed), name, sorted(gone))
         return list(gone.values())
 
-    return database.transact(work)
+    return database.transact_at(work)
 
 
-def _prune_records(connection: sa.Connection) -> bool:
-    at = now(connection)
+def _prune_records(connection: sa.Connection, at: float) -> bool:
     old = repair_log.c.finished_at < at - _HISTORY_SECONDS
     unknown = (repair_log.c.outcome == "unknown_channel") & (
         repair_log.c.finished_at < at - _UNKNOWN_SECONDS
@@ -530,10 +572,10 @@ def _prune_records(connection: sa.Connection) -> bool:
     return len(ids) >= _PRUNE_CHUNK
 
 
-def _prune_attempts(connection: sa.Connection) -> bool:
+def _prune_attempts(connection: sa.Connection, at: float) -> bool:
     """Delete a chunk of old or excess attempts; return whether there may be more."""
     log = attempt_log.c
-    old = sa.select(log.id).where(log.ended_at < now(connection) - _HISTORY_SECONDS)
+    old = sa.select(log.id).where(log.ended_at < at - _HISTORY_SECONDS)
     ids = list(connection.scalars(old.limit(_PRUNE_CHUNK)))
     channels = sa.select(log.gateway, log.key).group_by(log.gateway, log.key)
     many = channels.having(sa.func.count() > KEPT_ATTEMPTS).limit(_PRUNE_CHUNK)

@@ -143,7 +143,7 @@ attempt_log = sa.Table(
     sa.Column("kind", _WORD, nullable=False),
     sa.Column("outcome", _WORD, nullable=False),
     sa.Column("ended_at", _SECONDS, nullable=False, index=True),
-    # JSON: a list of [Unix seconds, attempt_log.StepKind, words].
+    # JSON: a list of [Unix seconds, event_log.StepKind, words].
     sa.Column("steps", sa.Text, nullable=False),
     sa.Index("ix_attempt_log_key", "gateway", "key", "id"),
     **MYSQL,

@@ -6,12 +6,11 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import Outage
-from reconnect_hook.audit_log import EventLog, EventLogError
-from reconnect_hook.context import ProbeContext
+from reconnect_hook.alerts import AlertWriter, Outage
 from reconnect_hook.decision import Policy
 from reconnect_hook.delivery import DeliveryCheck
+from reconnect_hook.echo import ProbeContext
+from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, wish_after
 from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
@@ -20,11 +19,10 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy, Backoff
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import Beside, GatewayReconciler
+from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler, add_gateways
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
@@ -32,6 +30,7 @@ from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource, open_source
 
 
@@ -59,18 +58,15 @@ class GatewayController:
             if source is not None:
                 source.close()
 
-    def want_audits(self, outages: Iterable[Outage | None]) -> None:
+    def want_audits(self, outages: Iterable[Outage]) -> None:
         """Queue audits after outages that have ended; raise StateError."""
-        if not self.auditor.follows_outages:
-            return
-        threshold = self.gateway.silence_threshold
-        self.auditor.repository.want(
-            [
+        if self.auditor.follows_outages:
+            threshold = self.gateway.silence_threshold
+            wishes = [
                 wish_after(one.channel, one.noticed_at, threshold if one.silent else None)
                 for one in outages
-                if one is not None
             ]
-        )
+            self.auditor.repository.want(wishes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,9 @@ def make_controller(
     metrics.watch(name, history)
 
     def listed() -> Collection[Channel]:
-        return workers.latest_channels()
+        if workers.channels is None:
+            raise MessageLogError("the channel list could not be read")
+        return workers.channels.values()
 
     echoes = open_source(settings, gateway, listed) if gateway.messages.has_echoes else None
     compares = client.lists_messages and echoes is not None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-from reconnect_hook.attempt_log import AttemptStep, StepKind
-from reconnect_hook.context import Interrupted, PostponedError, ProbeContext, UnableError
 from reconnect_hook.decision import CallAnswer, MakeCall
+from reconnect_hook.echo import Interrupted, PostponedError, ProbeContext, UnableError
+from reconnect_hook.event_log import AttemptStep, StepKind
 from reconnect_hook.models import Step
 from reconnect_hook.probe import Finding, ProbeRun
 from zapwatch.channels import ByName, Channel, Status, channel_key, known_numbers
@@ -136,22 +136,13 @@ class Workers:
         self.probes: dict[str, threading.Event] = {}
         """The same for probes, with the event that cancels each."""
         self._messages = messages
-
-    def latest_channels(self) -> Collection[Channel]:
-        """Return the channels of the last list; raise MessageLogError before the first."""
-        if self.channels is None:
-            raise MessageLogError("the channel list could not be read")
-        return self.channels.values()
+        self.reads_messages = messages is not None
+        """Whether there is a message source."""
 
     def channel_of(self, name: str) -> Channel:
         """Return the channel of this name in the last list, else one of unknown status."""
         listed = (self.channels or {}).get(channel_key(name))
         return listed or Channel(name, Status.UNKNOWN)
-
-    @property
-    def reads_messages(self) -> bool:
-        """Whether there is a message source."""
-        return self._messages is not None
 
     def begin_lead(self) -> None:
         """Cancel the probes of an earlier lead, and drop its mail."""
@@ -222,22 +213,21 @@ class Workers:
     # Run in the threads.
 
     def _list(self, lead: object, look: int, horizon: float | None) -> None:
-        answer = Listed(look, self._clock.monotonic(), 0.0)
+        asked_at = self._clock.monotonic()
+        channels: Mapping[str, Channel] = {}
+        failed: GatewayError | None = None
         try:
             listed = self._client.list_channels().channels
-            answer = replace(answer, channels={channel.key: channel for channel in listed})
-            self.channels = answer.channels
+            self.channels = channels = {channel.key: channel for channel in listed}
             self.numbers = known_numbers(listed, self.numbers)
         except GatewayError as error:
-            answer = replace(answer, error=error)
+            failed = error
         except Exception:  # noqa: BLE001
             _log.exception("the list met a fault of the hook itself")
-            fault = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "fault of the hook")
-            answer = replace(answer, error=fault)
-        answer = replace(answer, answered_at=self._clock.monotonic())
-        if horizon is not None and answer.error is None:
-            answer = replace(answer, ages=self._ages(horizon))
-        self._post(lead, answer)
+            failed = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "fault of the hook")
+        answered_at = self._clock.monotonic()
+        ages = {} if horizon is None or failed else self._ages(horizon)
+        self._post(lead, Listed(look, asked_at, answered_at, channels, ages, failed))
 
     def _ages(self, horizon: float) -> Mapping[str, float]:
         """Return the ages of the last messages in seconds, empty if they are unreadable."""
@@ -292,7 +282,7 @@ class Workers:
 
         steps: list[AttemptStep] = []
 
-        def note(kind: StepKind, words: str = "") -> None:
+        def note(kind: StepKind, words: str) -> None:
             steps.append(AttemptStep(self._clock.monotonic(), kind, words))
 
         context = replace(self._probing, wait=wait, note=note)

@@ -81,19 +81,18 @@ class Database:
         self._writing = threading.Lock() if self.is_sqlite else nullcontext()
         self._is_open = False
         self._file: tuple[int, int] | None = None
-        self._reader: sa.Engine
         try:
             if self.is_sqlite:
                 self._engine = _sqlite_engine(
                     url.database or "", durable=durable, read_only=read_only
                 )
-                self._reader = self._engine.execution_options(zapwatch_reads=True)
+                self._reader = self._engine
             else:
                 self._engine = _mysql_engine(url, isolation_level="READ COMMITTED")
                 self._reader = mysql_reader(url)
         except Exception as error:  # noqa: BLE001 - PyMySQL raises any type for invalid settings
             raise StateError(one_line(error)) from None
-        for engine in (self._engine, self._reader):
+        for engine in {self._engine, self._reader}:
             engine.update_execution_options(zapwatch_clock=clock)
 
     def open(self) -> tuple[int, int] | None:
@@ -134,6 +133,7 @@ class Database:
         """Yield a connection whose transaction commits at the end; SQLite: the only writer."""
         file = self.open()
         with self._writing, _as_state_error(), self._engine.begin() as connection:
+            lock_sqlite(connection)
             yield connection
         if _identity(self._path) != file:
             raise UnavailableError(f"{self._path} was deleted or replaced meanwhile")
@@ -148,6 +148,10 @@ class Database:
                 return work(connection)
         with self.write() as connection:
             return work(connection)
+
+    def transact_at(self, work: Callable[[sa.Connection, float], _T]) -> _T:
+        """Return the result of transact(); ``work`` also receives now(), read first."""
+        return self.transact(lambda connection: work(connection, now(connection)))
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -250,15 +254,16 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
                 raise
         return connection
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
+    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
 
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # SQLite does not wait for the lock when a transaction turns from reading to writing.
-        if not connection.get_execution_options().get("zapwatch_reads"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    return engine
+def lock_sqlite(connection: sa.Connection) -> None:
+    """Make an SQLite transaction the only writer from its begin.
+
+    SQLite does not wait for the lock when a transaction turns from reading to writing.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def use_wal(connection: sqlite3.Connection, seconds: float) -> None:

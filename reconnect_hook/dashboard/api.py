@@ -10,7 +10,6 @@ from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from reconnect_hook.app import as_json, as_json_error
-from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
@@ -24,6 +23,7 @@ from reconnect_hook.dashboard.scan import (
     usable_name,
 )
 from reconnect_hook.dashboard.snapshot import DashboardCache
+from reconnect_hook.event_log import LoggedAttempt
 from reconnect_hook.history import Attempt
 from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions

@@ -24,8 +24,6 @@ from flask_babel import (
 from flask_babel import lazy_gettext as _
 from markupsafe import Markup
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptStep, StepKind
 from reconnect_hook.auth import set_cookie
 from reconnect_hook.dashboard.channel_view import (
     SHOWS,
@@ -38,8 +36,9 @@ from reconnect_hook.dashboard.channel_view import (
 )
 from reconnect_hook.dashboard.snapshot import ActiveProblem, GatewayPanels, Problem
 from reconnect_hook.delivery import WebhookFault
+from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptStep, StepKind
 from reconnect_hook.message_audit import Replay
-from reconnect_hook.models import AskedBy, Outcome, ProbeOutcome, Step
+from reconnect_hook.models import AskedBy, Outcome, ProbeOutcome, RepairCause, Step
 from zapwatch import __version__
 from zapwatch.channels import Status
 from zapwatch.config.readers import MessageSourceKind

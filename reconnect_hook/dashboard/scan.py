@@ -20,12 +20,12 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.app import as_json
-from reconnect_hook.audit_log import EventLog
 from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView
 from reconnect_hook.dashboard.i18n import QR_STATES, VALID_FOR
 from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
 from reconnect_hook.dashboard.timeline import ConnectedShares
+from reconnect_hook.event_log import EventLog
 from reconnect_hook.scan_links import (
     HOURS,
     MAX_NAME_LENGTH,

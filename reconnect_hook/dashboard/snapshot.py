@@ -16,7 +16,6 @@ from typing import NamedTuple
 from flask import abort, request
 from werkzeug.exceptions import NotFound
 
-from reconnect_hook.audit_log import EventLog
 from reconnect_hook.dashboard.channel_view import (
     GONE_ALERT,
     ChannelView,
@@ -40,6 +39,7 @@ from reconnect_hook.dashboard.timeline import (
     Shares,
     first_quarter_at,
 )
+from reconnect_hook.event_log import EventLog
 from reconnect_hook.history import Present
 from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.supervisor import GatewayController, HookSupervisor

@@ -24,7 +24,6 @@ from flask_babel import gettext as _
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import LATE_SECONDS, Heartbeat, as_json
 from reconnect_hook.dashboard import channel_view
 from reconnect_hook.dashboard.channel_view import (
@@ -46,6 +45,7 @@ from reconnect_hook.dashboard.snapshot import (
 from reconnect_hook.dashboard.timeline import Shares, WeekHistory, with_messages
 from reconnect_hook.history import episodes
 from reconnect_hook.message_audit import LastAudit
+from reconnect_hook.models import RepairCause
 from zapwatch.alertmanager import AlertmanagerError, ways_to_people
 from zapwatch.channels import channel_key
 from zapwatch.db import StateError

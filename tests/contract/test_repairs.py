@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.alerts import RepairCause
+from reconnect_hook.models import RepairCause
 from tests.support.simulated_world import SimulatedWorld
 from tests.support.world import Options
 from zapwatch.gateways import evolution, wppconnect

@@ -13,13 +13,13 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import generate_latest
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import (
     FIRST_REST_SECONDS,
     LONGEST_REST_SECONDS,
     THRESHOLD,
     WINDOW_SECONDS,
     GatewayRow,
+    RepairCause,
 )
 from reconnect_hook.reconciler import GatewayReconciler
 from reconnect_hook.repository import read_gateway

@@ -13,8 +13,7 @@ from typing import cast
 
 import pytest
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import RepairCause
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
 from reconnect_hook.dashboard.qr import QrWatches
@@ -28,12 +27,12 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.timeline import DayTimelines, MessageWeeks, Shares
-from reconnect_hook.decision import LogEntry
+from reconnect_hook.event_log import LogEntry, NewSteps
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Action, AskedBy, Backoff, Outcome
+from reconnect_hook.models import Action, AskedBy, Backoff, GatewayRow, Outcome, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
-from reconnect_hook.repository import append_log
+from reconnect_hook.repository import StoredChanges, store_changes
 from reconnect_hook.supervisor import GatewayController
 from tests.support.clock import AheadClock
 from tests.support.http_servers import Exposition
@@ -254,7 +253,10 @@ def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:
     scene.gateway.status = Status.DISCONNECTED
     assert scene.look().rows["wpp Loja"].kind is ChannelHealth.DISCONNECTED
     with scene.database.write() as connection:
-        append_log(connection, "wpp", [_REPAIRED], time.time() + 1)
+        changes = StoredChanges(
+            at := time.time() + 1, NewSteps(at), GatewayRow(), GatewayRow(), entries=[_REPAIRED]
+        )
+        store_changes(connection, "wpp", changes)
         connection.exec_driver_sql(
             "INSERT INTO channel (gateway, key, channel, listed, last_status)"
             " VALUES ('wpp', 'Loja', 'Loja', 1, 'connected')"

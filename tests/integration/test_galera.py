@@ -9,20 +9,19 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff, Phase
+from reconnect_hook.reconciler import add_gateways
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
     read_gateway,
-    read_open_rows,
     store_rows,
 )
-from reconnect_hook.scheduler import add_gateways
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
-from tests.support.states import firing
+from tests.support.states import firing, open_rows
 from tests.support.threads import at_once
 from tests.support.waiting import wait_until
 from tests.support.world import GATEWAY
@@ -73,7 +72,7 @@ def _accept(database: Database, channels: list[str]) -> list[str]:
 
 def _waiting(state: Database) -> int:
     with state.read() as connection:
-        return len(read_open_rows(connection, GATEWAY))
+        return len(open_rows(connection, GATEWAY))
 
 
 def test_alerts_at_two_nodes_at_once_make_one_repair_a_channel(states: list[Database]) -> None:
@@ -98,9 +97,7 @@ def _claim(lead: Lead) -> list[str]:
     """Claim what nobody has claimed; nothing where the lead has gone to somebody else."""
 
     def work(connection: sa.Connection, _seen: object, at: float) -> list[str]:
-        free = [
-            row for row in read_open_rows(connection, GATEWAY, lock=True) if row.phase is Phase.IDLE
-        ]
+        free = [row for row in open_rows(connection, GATEWAY, lock=True) if row.phase is Phase.IDLE]
         for row in free:
             row.phase, row.next_at = Phase.CALLING, at + 1
         store_rows(connection, GATEWAY, free)

@@ -30,7 +30,7 @@ from reconnect_hook.app import ANSWER_TOGETHER, create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics, LatestPages
-from reconnect_hook.scheduler import Scheduler
+from reconnect_hook.reconciler import Scheduler
 from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state

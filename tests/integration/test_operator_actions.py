@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.history import episodes
-from reconnect_hook.models import Intent, Phase
+from reconnect_hook.models import Intent, Phase, RepairCause
 from tests.support.world import World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import QrKind

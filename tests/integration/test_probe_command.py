@@ -10,7 +10,7 @@ import pytest
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from reconnect_hook import diagnosis, echo, probe
+from reconnect_hook import echo, probe
 from reconnect_hook.__main__ import main
 from tests.support.message_logs import WrittenLog
 
@@ -21,7 +21,7 @@ _SECRET = "0123456789abcdef-not-a-real-secret"
 def simulator(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Simulator]:
-    monkeypatch.setattr(diagnosis, "DELIVERY_SECONDS", 0.5)
+    monkeypatch.setattr(echo, "DELIVERY_SECONDS", 0.5)
     monkeypatch.setattr(echo, "ECHO_SECONDS", 1.0)
     monkeypatch.setattr(probe, "GAP_SECONDS", 0.02)
     monkeypatch.setattr("reconnect_hook.probe_limits.ECHO_GAP_SECONDS", 0.0)

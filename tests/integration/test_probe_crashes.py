@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 _SECONDS = 60.0
 _HURRIED = {
-    "reconnect_hook.diagnosis.DELIVERY_SECONDS": 0.5,
+    "reconnect_hook.echo.DELIVERY_SECONDS": 0.5,
     "reconnect_hook.echo.ECHO_SECONDS": 1.0,
     "reconnect_hook.echo._LISTEN_PAUSE": 0.02,
     "reconnect_hook.probe.GAP_SECONDS": 0.02,

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.models import AskedBy, Intent, Phase
+from reconnect_hook.models import AskedBy, Intent, Phase, RepairCause
 from reconnect_hook.schema import channel, echoes
 from tests.support.world import GATEWAY, Options, Turn, World
 from zapwatch.channels import ByName, Status
@@ -159,10 +158,10 @@ def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
 
     world.gateway.gone.add("loja")
     _suspect(world)
-    place = {"probe": "note_end", "raise": "raise_intents"}[moment]
+    place = {"probe": "recorder.note_end", "raise": "repository.raise_intents"}[moment]
     world.run(30)
     with monkeypatch.context() as patch:
-        patch.setattr(f"reconnect_hook.recorder.{place}", die)
+        patch.setattr(f"reconnect_hook.{place}", die)
         with pytest.raises(DiedError):
             world.run(60)
         assert _ends(world) == {}, "no death is known that is not wanted"

@@ -14,11 +14,10 @@ import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import decide
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import Phase
-from reconnect_hook.scheduler import poll
+from reconnect_hook.models import Phase, RepairCause
+from reconnect_hook.reconciler import poll
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.hooks import hook_settings
 from tests.support.simulated_world import SimulatedWorld
@@ -420,11 +419,12 @@ class TestARestart:
     def test_no_session_is_thrown_away_that_could_not_be_noted(
         self, dead: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(_recorder: object, changes: Any) -> None:
+        def fail(changes: Any) -> list[object]:
             if changes.restarts:
                 raise OSError
+            return []
 
-        monkeypatch.setattr("reconnect_hook.recorder.Recorder._write_lines", fail)
+        monkeypatch.setattr("reconnect_hook.recorder._lines", fail)
         dead.alert("Pixel12 Digital")
         with suppress(OSError):
             dead.run(60)
@@ -759,7 +759,7 @@ class TestThreads:
     def test_no_fault_ends_the_loop(
         self, program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("reconnect_hook.scheduler.RETRY_SECONDS", 0.01)
+        monkeypatch.setattr("reconnect_hook.reconciler.RETRY_SECONDS", 0.01)
         faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
 
         def faulty(database: Database) -> Any:
@@ -767,7 +767,7 @@ class TestThreads:
                 raise faults.pop()
             return poll(database)
 
-        monkeypatch.setattr("reconnect_hook.scheduler.poll", faulty)
+        monkeypatch.setattr("reconnect_hook.reconciler.poll", faulty)
         # A poll that had begun before might repair what the alert asks for.
         wait_until(lambda: not faults, 60, "both faults")
         program.alert()

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import RepairCause
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
 from reconnect_hook.migrate import open_state
@@ -26,26 +25,26 @@ from reconnect_hook.models import (
     GatewayRow,
     Intent,
     Phase,
+    RepairCause,
     Step,
 )
 from reconnect_hook.operator_actions import OperatorActions
+from reconnect_hook.reconciler import add_gateways, poll
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
     Raise,
-    next_look,
+    begin_look,
     prune_records,
     prune_rows,
     raise_intents,
     read_gateway,
-    read_open_rows,
     read_rows,
     store_rows,
 )
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.scheduler import add_gateways, poll
 from reconnect_hook.schema import channel, repair_log
-from tests.support.states import StateClock, firing, sqlite_url
+from tests.support.states import StateClock, firing, open_rows, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status, channel_key
@@ -120,7 +119,7 @@ def _accept(database: Database, *channels: str, gateway: str = GATEWAY) -> list[
 
 def _open_rows(database: Database, gateway: str = GATEWAY) -> list[ChannelRow]:
     with database.read() as connection:
-        return read_open_rows(connection, gateway)
+        return open_rows(connection, gateway)
 
 
 def _row(database: Database, name: str = "loja") -> ChannelRow:
@@ -240,7 +239,7 @@ def test_of_a_row_only_what_has_changed_is_stored(state: Database) -> None:
     """A finding about another channel may have suspended this one in the same transaction."""
     _accept(state, "loja", "obra")
     with state.write() as connection:
-        loja, obra = read_open_rows(connection, GATEWAY, lock=True)
+        loja, obra = open_rows(connection, GATEWAY, lock=True)
         connection.execute(sa.update(channel).values(suspended=True, channel="LOJA"))
         loja.attempts = obra.attempts = 3
         store_rows(connection, GATEWAY, [loja, obra])
@@ -254,10 +253,10 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
     lead = Lead(state, GATEWAY)
     assert lead.take(_gateway(state))
     for number in range(5):
-        lead.write(lambda c, seen, _at: next_look(c, GATEWAY, seen))
+        lead.write(partial(begin_look, name=GATEWAY, silences=False))
 
         def end(connection: sa.Connection, seen: GatewayRow, _at: float) -> list[str]:
-            rows = read_open_rows(connection, GATEWAY, lock=True)
+            rows = open_rows(connection, GATEWAY, lock=True)
             closed = [row for row in rows if row.raised_in < seen.look]
             for row in closed:
                 row.intent, row.next_at = Intent.NONE, None
@@ -708,7 +707,7 @@ def _reads(database: Database) -> dict[str, Callable[[], object]]:
         "poll": lambda: poll(database),
         "present": history.present,
         "unsettled": history.unsettled,
-        "open_rows": lambda: history.open_rows(["loja"]),
+        "state_of": lambda: history.state_of(["loja"]),
         "ended_after": lambda: history.ended_after(0),
         "ended_since": lambda: history.ended_since(0.0),
         "last_of_each": history.last_of_each,

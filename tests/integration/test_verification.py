@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.context import UnableError
-from reconnect_hook.models import Phase, ProbeOutcome
+from reconnect_hook.echo import UnableError
+from reconnect_hook.models import Phase, ProbeOutcome, RepairCause
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes
 from tests.support import probing

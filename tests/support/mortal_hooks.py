@@ -39,12 +39,12 @@ _HURRIED = {
     },
     # Otherwise stale alerts would rightly end without a separate outcome.
     "reconnect_hook.decision.STALE_SECONDS": 0.0,
-    "reconnect_hook.alert_writer.STALE_SECONDS": 0.0,
+    "reconnect_hook.alerts.STALE_SECONDS": 0.0,
     "reconnect_hook.reconciler.LIST_PAUSE_SECONDS": 0.05,
     "reconnect_hook.recorder.RETRY_SECONDS": 0.1,
-    "reconnect_hook.scheduler.RETRY_SECONDS": 0.1,
-    "reconnect_hook.scheduler._IDLE_SECONDS": 0.1,
-    "reconnect_hook.scheduler._POLL_SECONDS": 0.1,
+    "reconnect_hook.reconciler.RETRY_SECONDS": 0.1,
+    "reconnect_hook.reconciler._IDLE_SECONDS": 0.1,
+    "reconnect_hook.reconciler._POLL_SECONDS": 0.1,
 }
 
 

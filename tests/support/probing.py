@@ -18,12 +18,12 @@ from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from exporter.event_buffer import Inbox
-from reconnect_hook import diagnosis, echo, probe, probe_limits
-from reconnect_hook.context import ProbeContext, QueryFailedOnceError
+from reconnect_hook import echo, probe, probe_limits
+from reconnect_hook.echo import ProbeContext, QueryFailedOnceError
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.scheduler import add_gateways
+from reconnect_hook.reconciler import add_gateways
 from tests.support.message_logs import WrittenLog
 from tests.support.states import state_url
 from zapwatch.channels import Channel
@@ -42,7 +42,7 @@ CHANNELS = ("loja", "obra", "casa")
 def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten a minute's wait to a second, and remove the gap between echoes."""
     monkeypatch.setattr(echo, "ECHO_SECONDS", 1.0)
-    monkeypatch.setattr(diagnosis, "DELIVERY_SECONDS", 0.5)
+    monkeypatch.setattr(echo, "DELIVERY_SECONDS", 0.5)
     monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.02)
     monkeypatch.setattr(probe, "GAP_SECONDS", 0.02)
     monkeypatch.setattr(echo, "_LISTEN_PAUSE", 0.02)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.alerts import Alert, AlertStatus, Target
 from reconnect_hook.migrate import open_state
+from reconnect_hook.models import COLUMNS, ChannelRow, RepairCause
+from reconnect_hook.schema import channel
 from zapwatch.clock import Clock
 
 
@@ -68,3 +70,11 @@ def locked(url: sa.URL) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+def open_rows(connection: sa.Connection, gateway: str, *, lock: bool = False) -> list[ChannelRow]:
+    """Return a gateway's open rows, sorted by key; ``lock``: SELECT FOR UPDATE."""
+    mine = (channel.c.gateway == gateway, channel.c.next_at.is_not(None))
+    query = sa.select(*(channel.c[name] for name in COLUMNS)).where(*mine).order_by(channel.c.key)
+    found = connection.execute(query.with_for_update() if lock else query)
+    return [ChannelRow.load(row) for row in found]

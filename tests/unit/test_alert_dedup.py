@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter, admit
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target, admit
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Backoff, ChannelRow, GatewayRow, Intent, Outcome, Phase
+from reconnect_hook.models import (
+    COLUMNS,
+    Backoff,
+    ChannelRow,
+    GatewayRow,
+    Intent,
+    Outcome,
+    Phase,
+    RepairCause,
+)
 from tests.support.states import firing, locked, resolved, sqlite_url
 from tests.support.world import GATEWAY, World
 from zapwatch.channels import Status
@@ -142,19 +150,21 @@ def test_what_becomes_of_one_alert(
         assert again in {"coalesced", "cooldown", "accepted"}
 
 
+def _loaded(stored: ChannelRow, now: float) -> ChannelRow:
+    values = [getattr(stored, name) for name in COLUMNS]
+    return ChannelRow.load(values, now, BACKOFF.longest)
+
+
 @pytest.mark.parametrize(
     ("moment", "now"),
     [("called_at", NOW - 1), ("called_at", NOW - 1e9), ("seen_at", NOW - 1), ("since", NOW - 1e9)],
 )
 def test_a_clock_that_was_put_back_makes_no_delay_longer(moment: str, now: float) -> None:
-    future = row(**{moment: NOW})
-    future.clamp(now, BACKOFF.longest)
+    future = _loaded(row(**{moment: NOW}), now)
     _, raised = admit(future, GATEWAY_ROW, _FIRING, Target("loja", _DOWN), now, BACKOFF)
     assert raised is not None
     assert raised.next_at <= now + 30
-    wait = waiting(next_at=NOW)
-    wait.clamp(NOW - 1e9, BACKOFF.longest)
-    assert wait.next_at == NOW - 1e9
+    assert _loaded(waiting(next_at=NOW), NOW - 1e9).next_at == NOW - 1e9
 
 
 def test_a_gateway_that_is_back_ends_the_delay_of_what_failed() -> None:

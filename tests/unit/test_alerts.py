@@ -15,11 +15,11 @@ from reconnect_hook.alerts import (
     Notification,
     Outage,
     PayloadError,
-    RepairCause,
     Target,
     parse_alerts,
     parse_notifications,
 )
+from reconnect_hook.models import RepairCause
 from tests.support.alerts import alert, payload
 from tests.support.examples import examples
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.attempt_log import (
+from reconnect_hook.event_log import (
     KEPT_ATTEMPTS,
     AttemptKind,
     AttemptStep,

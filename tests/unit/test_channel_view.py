@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
     ChannelHealth,
@@ -31,7 +30,7 @@ from reconnect_hook.dashboard.timeline import (
     with_messages,
 )
 from reconnect_hook.history import Attempt, Paused, Present, Remembered
-from reconnect_hook.models import Outcome, ProbeOutcome
+from reconnect_hook.models import Outcome, ProbeOutcome, RepairCause
 from reconnect_hook.probe_limits import Probed
 from zapwatch.config.readers import ProbeKind
 

@@ -16,12 +16,11 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
 from reconnect_hook import dashboard as package
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.qr import QrState
 from reconnect_hook.dashboard.snapshot import Problem
-from reconnect_hook.models import Outcome
+from reconnect_hook.models import Outcome, RepairCause
 from zapwatch import setup
 
 _TRANSLATED = (Path(package.__file__).parent, Path(setup.__file__).parent)

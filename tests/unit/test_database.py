@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff
-from reconnect_hook.repository import read_open_rows
-from tests.support.states import firing, sqlite_url
+from tests.support.states import firing, open_rows, sqlite_url
 from zapwatch.db import Database, UnavailableError
 
 
@@ -36,7 +35,7 @@ def _accept(database: Database) -> list[str]:
 
 def _waiting(database: Database) -> int:
     with database.read() as connection:
-        return len(read_open_rows(connection, "wpp"))
+        return len(open_rows(connection, "wpp"))
 
 
 @pytest.mark.parametrize("replaced", [False, True])

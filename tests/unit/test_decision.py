@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import (
     CREATE_TRIES,
     CallAnswer,
@@ -38,6 +37,7 @@ from reconnect_hook.models import (
     Outcome,
     Phase,
     ProbeOutcome,
+    RepairCause,
     Step,
 )
 from zapwatch.channels import Channel, Status

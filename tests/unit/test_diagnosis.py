@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconnect_hook.diagnosis import DELIVERY_SECONDS, Evidence, find_dead
+from reconnect_hook.echo import DELIVERY_SECONDS, Evidence, find_dead
 
 _LATER = DELIVERY_SECONDS + 1
 _LOST = {("obra", "loja"): 0.0}

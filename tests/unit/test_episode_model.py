@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.models import Outcome, Phase
+from reconnect_hook.models import Outcome, Phase, RepairCause
 from reconnect_hook.repository import read_gateway
 from tests.support.examples import examples
 from tests.support.world import GATEWAY, Options, World

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconnect_hook.audit_log import EventLog, EventLogError, format_event, quoted
+from reconnect_hook.event_log import EventLog, EventLogError, format_event, quoted
 
 _AT = dt.datetime(2026, 2, 9, 8, 15, 2, tzinfo=dt.timezone(dt.timedelta(hours=-3)))
 _TEXT = st.text(st.characters(), max_size=60)

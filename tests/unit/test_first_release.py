@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reconnect_hook.audit_log import EventLog
+from reconnect_hook.event_log import EventLog
 from zapwatch.channels import Channel, Status
 from zapwatch.config import load
 

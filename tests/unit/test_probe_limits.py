@@ -15,8 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from reconnect_hook.alerts import RepairCause
-from reconnect_hook.models import ProbeOutcome
+from reconnect_hook.models import ProbeOutcome, RepairCause
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeRepository, prune_echoes
 from reconnect_hook.schema import echoes
 from tests.support.examples import examples

@@ -21,7 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH
-from zapwatch.db import Database, StateError
+from zapwatch.db import Database, StateError, lock_sqlite
 from zapwatch.messages.message import TOKEN_LENGTH, MessageLogError
 
 metadata = sa.MetaData()
@@ -324,7 +324,9 @@ _MADE_ELSEWHERE = ("already exists", "being modified by concurrent DDL statement
 def _create_tables(engine: sa.Engine) -> None:
     while True:
         try:
-            metadata.create_all(engine)
+            with engine.begin() as connection:
+                lock_sqlite(connection)
+                metadata.create_all(connection)
         except OperationalError as error:
             if not any(words in str(error.orig) for words in _MADE_ELSEWHERE):
                 raise

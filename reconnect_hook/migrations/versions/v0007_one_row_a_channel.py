@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from reconnect_hook.migrations.steps import add_index, add_table
+from reconnect_hook.migrations import add_index, add_table
 
 revision = "0007"
 down_revision = "0006"

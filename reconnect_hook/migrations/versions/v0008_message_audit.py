@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook.migrations.steps import add_index, add_table
+from reconnect_hook.migrations import add_index, add_table
 
 revision = "0008"
 down_revision = "0007"

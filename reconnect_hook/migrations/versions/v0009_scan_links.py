@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from reconnect_hook.migrations.steps import add_table
+from reconnect_hook.migrations import add_table
 
 revision = "0009"
 down_revision = "0008"

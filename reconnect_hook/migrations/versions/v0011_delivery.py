@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-from reconnect_hook.migrations.steps import add_columns, add_index, add_table
+from reconnect_hook.migrations import add_columns, add_index, add_table
 
 revision = "0011"
 down_revision = "0010"

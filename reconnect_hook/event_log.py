@@ -1,0 +1,295 @@
+"""The event log, one line a failure or repair, and each channel's last attempts step by step."""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from reconnect_hook.models import Action, AskedBy, Outcome, RepairCause
+
+_log = logging.getLogger("reconnect_hook")
+_MODE = 0o640
+_PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
+
+
+class EventLogError(Exception):
+    """The log is not writable. ``str()`` is one line."""
+
+
+class EventLog:
+    """Appends to one file, which logrotate may move at any time; thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file and its folder if missing; raise EventLogError."""
+        self._path = path
+        self._always: dict[str, object] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(_open(path))
+        except OSError as error:
+            raise EventLogError(f"{error.filename}: {error.strerror}") from None
+
+    def with_pairs(self, **always: object) -> EventLog:
+        """Return the same log with these pairs at the end of each line."""
+        other = copy(self)
+        other._always = always  # noqa: SLF001 - an instance of this class
+        return other
+
+    def write(self, **values: object) -> None:
+        """Write one line of ``name=value`` pairs; see write_all()."""
+        self.write_all([values])
+
+    def write_all(self, events: Iterable[Mapping[str, object]]) -> None:
+        """Write a line of ``name=value`` pairs for each event; None values are left out.
+
+        If the file is not writable, the lines go to stderr instead.
+        """
+        now = datetime.now().astimezone()
+        lines = [f"{format_event(now, {**event, **self._always})}\n".encode() for event in events]
+        try:
+            if lines:
+                self._append(lines)
+        except OSError as error:
+            for line in lines:
+                _log.error(
+                    "the log file cannot be written (%s); its line was: %s",
+                    error.strerror,
+                    line.decode().rstrip("\n"),
+                )
+
+    def _append(self, lines: list[bytes]) -> None:
+        """Append lines and remove the written ones from the list; raise OSError."""
+        # Opened each time, since events are rare and logrotate may have moved the file. A single
+        # unbuffered write does not mix with those of other processes.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(_open(self._path), "ab", buffering=0) as file:
+            while lines:
+                written = file.write(b"".join(lines))
+                while lines and written >= len(lines[0]):
+                    written -= len(lines.pop(0))
+                if written:
+                    lines[0] = lines[0][written:]
+
+
+def _open(path: Path) -> int:
+    """Open the file for appending; a new one is readable by owner and group only."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
+
+
+def format_event(at: datetime, values: Mapping[str, object]) -> str:
+    """Return the line of one event; ``at`` must be time zone aware."""
+    pairs = (f"{name}={quoted(str(v))}" for name, v in values.items() if v is not None)
+    return f"{at.isoformat(timespec='seconds')} [healthcheck-sessions] {' '.join(pairs)}"
+
+
+def quoted(value: str) -> str:
+    """Return a value quoted for one line, reversibly, if it needs quotes."""
+    if _PLAIN.fullmatch(value) and value.isprintable():
+        return value
+    escaped = "".join(_escape(character) for character in value)
+    return f'"{escaped}"'
+
+
+def _escape(character: str) -> str:
+    if character in {'"', "\\"}:
+        return "\\" + character
+    if character.isprintable():
+        return character
+    # All other Unicode spaces and line ends, and lone surrogates, which UTF-8 cannot encode.
+    return character.encode("unicode_escape").decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A finished repair for the log, the record and the metrics."""
+
+    key: str
+    channel: str
+    listed: bool
+    cause: RepairCause
+    asked_by: AskedBy
+    accepted_at: float
+    attempt: int
+    action: Action
+    outcome: Outcome
+    detail: str
+    seconds: float = 0.0
+    """Its duration, 0 without a call."""
+
+    def as_line(self) -> Mapping[str, object]:
+        """Return the pairs of its line in the event log."""
+        return {
+            "channel": self.channel,
+            "reason": self.cause,
+            "action": self.action,
+            "outcome": self.outcome,
+            "attempt": self.attempt,
+            "seconds": f"{self.seconds:.1f}",
+            "detail": self.detail or None,
+        }
+
+
+KEPT_ATTEMPTS = 20
+"""Attempts kept per channel; the hourly pruning deletes older ones."""
+
+UNABLE = "unable"
+"""The outcome of a probe that could not run."""
+
+_MOST_STEPS = 50  # of one attempt: the first ones, and the last
+_MOST_WORDS = 250  # characters of one step
+
+
+class AttemptKind(enum.StrEnum):
+    """Kind of attempt."""
+
+    PROBE = "probe"
+    REPAIR = "repair"
+
+
+class StepKind(enum.StrEnum):
+    """One action or observation; the content of ``words`` is in brackets."""
+
+    ASKED = "asked"
+    """The attempt was requested (AskedBy)."""
+    LISTED = "listed"
+    """The gateway's list showed the channel (Status, or ``absent``)."""
+    CALLED = "called"
+    """A call was made (Step)."""
+    ANSWERED = "answered"
+    """The call was answered (name of QrKind, or ``done``)."""
+    FAILED = "failed"
+    """A call failed (the gateway's error message)."""
+    VERIFYING = "verifying"
+    """The list verifies the answer."""
+    QUERIED = "queried"
+    """A query was answered."""
+    COMPARED = "compared"
+    """The gateway's newest message was compared with those that arrived (the result)."""
+    SENT = "sent"
+    """An echo was sent (sender and receiver)."""
+    HEARD = "heard"
+    """The echo has arrived."""
+    LOST = "lost"
+    """The echo has not arrived."""
+    POSTPONED = "postponed"
+    """The probe resumes later (the reason)."""
+    ENDED = "ended"
+    """The attempt ended (details of the outcome)."""
+
+
+class AttemptStep(NamedTuple):
+    """A step; ``at`` is Unix seconds, in a worker the monotonic clock."""
+
+    at: float
+    kind: StepKind
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedAttempt:
+    """A finished attempt; times are Unix seconds by the database's clock."""
+
+    key: str
+    kind: AttemptKind
+    outcome: str
+    ended_at: float
+    steps: tuple[AttemptStep, ...]
+
+    @property
+    def began_at(self) -> float:
+        """Time of the first step."""
+        return self.steps[0].at
+
+    def as_row(self) -> dict[str, object]:
+        """Return the table's values; the steps are JSON."""
+        steps = [[round(step.at, 3), step.kind, step.words] for step in self.steps]
+        return {
+            "key": self.key,
+            "kind": self.kind,
+            "outcome": self.outcome,
+            "ended_at": self.ended_at,
+            "steps": json.dumps(steps, ensure_ascii=False, separators=(",", ":")),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Return the attempt of a table row."""
+        steps = json.loads(row["steps"])
+        return cls(
+            row["key"],
+            AttemptKind(row["kind"]),
+            row["outcome"],
+            row["ended_at"],
+            tuple(AttemptStep(at, StepKind(kind), words) for at, kind, words in steps),
+        )
+
+
+_Name = tuple[AttemptKind, str]
+
+
+@dataclass(slots=True)
+class NewSteps:
+    """Steps of one transaction: those of a begun attempt begin with ASKED."""
+
+    at: float
+    steps: dict[_Name, list[AttemptStep]] = field(default_factory=dict)
+    ended: list[LoggedAttempt] = field(default_factory=list)
+
+    def begin(self, kind: AttemptKind, key: str, asked_by: str, since: float) -> None:
+        """Begin an attempt; remaining steps of an earlier one are dropped."""
+        self.steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
+
+    def add(self, kind: AttemptKind, key: str, step: StepKind, words: str = "") -> None:
+        """Add a step at the transaction's time."""
+        self.extend(kind, key, [AttemptStep(self.at, step, words)])
+
+    def extend(self, kind: AttemptKind, key: str, steps: Sequence[AttemptStep]) -> None:
+        """Add steps, their words cut to _MOST_WORDS characters."""
+        if steps:
+            short = [step._replace(words=step.words[:_MOST_WORDS]) for step in steps]
+            self.steps.setdefault((kind, key), []).extend(short)
+
+
+class AttemptSteps:
+    """Steps of attempts in progress, lost if the leader dies. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._steps: dict[_Name, list[AttemptStep]] = {}
+
+    def forget(self) -> None:
+        """Drop all steps, with the lead."""
+        self._steps.clear()
+
+    def end(self, new: NewSteps, kind: AttemptKind, key: str, outcome: str, detail: str) -> None:
+        """End an attempt in a transaction, unless it has no steps."""
+        if (kind, key) in self._steps or (kind, key) in new.steps:
+            new.add(kind, key, StepKind.ENDED, detail)
+            steps = tuple(self._all(new, (kind, key)))
+            new.ended.append(LoggedAttempt(key, kind, outcome, new.at, steps))
+
+    def commit(self, new: NewSteps) -> None:
+        """Apply a committed transaction's steps."""
+        for name, steps in new.steps.items():
+            if steps[-1].kind is StepKind.ENDED:
+                self._steps.pop(name, None)
+            else:
+                self._steps[name] = self._all(new, name)
+
+    def _all(self, new: NewSteps, name: _Name) -> list[AttemptStep]:
+        added = new.steps[name]
+        before = [] if added[0].kind is StepKind.ASKED else self._steps.get(name, [])
+        found: list[AttemptStep] = []
+        for step in [*before, *added]:
+            # A list with an unchanged status is no step.
+            if not found or step.kind is not StepKind.LISTED or step[1:] != found[-1][1:]:
+                found.append(step)
+        return found[: _MOST_STEPS - 1] + found[_MOST_STEPS - 1 :][-1:]
