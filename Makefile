@@ -41,8 +41,7 @@ lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy $(CODE)
-	@! git grep -nwiIE -f .banned-words -- . ':!tests' ':!*/tests/*' ':!*.po' ':!docs/pt-BR' ':!.banned-words' \
-	    ':!reconnect_hook/migrations'
+	@! git grep -nwiIE -f .banned-words -- . ':!tests' ':!*/tests/*' ':!*.po' ':!docs/pt-BR' ':!.banned-words'
 
 format: setup
 	$(PYTHON) -m ruff check --fix .

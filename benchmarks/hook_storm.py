@@ -61,7 +61,7 @@ end
 """
 _NOTHING = """
 from flask import Flask, Response, request
-from zapwatch.logs import log_to_stderr
+from zapwatch.server import log_to_stderr
 from types import SimpleNamespace
 from zapwatch.front import Front, LoginThrottle, Server
 from zapwatch.config import Listen

@@ -54,7 +54,7 @@ done = function(summary, latency)
 end
 """
 _NOTHING = """
-from zapwatch.logs import log_to_stderr
+from zapwatch.server import log_to_stderr
 from types import SimpleNamespace
 from zapwatch.front import Front, LoginThrottle, Server
 from zapwatch.config import Listen

@@ -25,9 +25,8 @@ from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manu
 from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.config.files import read_web_config
 from zapwatch.front import Front, Server
-from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import end_on_signals, fail, run
+from zapwatch.server import end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape switches

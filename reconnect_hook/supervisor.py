@@ -15,7 +15,6 @@ from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, wish_after
 from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy, Backoff
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
@@ -23,6 +22,7 @@ from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler, add_
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead
 from reconnect_hook.scan_links import ScanLinks
+from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError

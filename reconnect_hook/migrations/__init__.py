@@ -23,11 +23,3 @@ def add_index(name: str, table: str, columns: Sequence[str]) -> None:
     """Add an index if its name is missing."""
     if all(index["name"] != name for index in sa.inspect(op.get_bind()).get_indexes(table)):
         op.create_index(name, table, list(columns))
-
-
-def add_columns(table: str, *columns: sa.Column[Any]) -> None:
-    """Add the missing columns."""
-    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
-    for column in columns:
-        if column.name not in there:
-            op.add_column(table, column)

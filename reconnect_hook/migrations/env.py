@@ -1,14 +1,13 @@
 """Runs the revisions in ``versions`` on the caller's connection.
 
-To write a revision, use ``reconnect_hook.migrate.configuration()`` as Alembic's configuration.
+To write a revision, use ``reconnect_hook.schema.configuration()`` as Alembic's configuration.
 """
 
 from __future__ import annotations
 
 from alembic import context
 
-from reconnect_hook.migrate import VERSION_TABLE
-from reconnect_hook.schema import metadata
+from reconnect_hook.schema import VERSION_TABLE, metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -29,10 +29,10 @@ from reconnect_hook.dashboard.snapshot import (
 from reconnect_hook.dashboard.timeline import DayTimelines, MessageWeeks, Shares
 from reconnect_hook.event_log import LogEntry, NewSteps
 from reconnect_hook.history import RepairHistory
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy, Backoff, GatewayRow, Outcome, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.repository import StoredChanges, store_changes
+from reconnect_hook.schema import open_state
 from reconnect_hook.supervisor import GatewayController
 from tests.support.clock import AheadClock
 from tests.support.http_servers import Exposition

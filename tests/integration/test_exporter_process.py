@@ -368,7 +368,7 @@ def test_an_env_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> No
 
 def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:
     program = (
-        "import logging; from zapwatch.logs import log_to_stderr; log_to_stderr('debug');"
+        "import logging; from zapwatch.server import log_to_stderr; log_to_stderr('debug');"
         "logging.getLogger('urllib3.connectionpool').debug('GET /a-secret');"
         "logging.getLogger('other').warning('other')"
     )

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import AlertWriter
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff, Phase
 from reconnect_hook.reconciler import add_gateways
 from reconnect_hook.repository import (
@@ -19,6 +18,7 @@ from reconnect_hook.repository import (
     read_gateway,
     store_rows,
 )
+from reconnect_hook.schema import open_state
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
 from tests.support.states import firing, open_rows

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from demo.configuration import ROOT
-from reconnect_hook.migrate import open_state
+from reconnect_hook.schema import open_state
 
 _CONFIG = "import zapwatch.config"
 _HELP = """
@@ -24,7 +24,7 @@ except SystemExit as end:
 # The tables of the state are those of this version already.
 _CHECK = """
 import reconnect_hook.check
-from reconnect_hook.migrate import open_state
+from reconnect_hook.schema import open_state
 from sqlalchemy import make_url
 open_state(make_url("sqlite:///STATE")).close()
 """

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     LEASE_SECONDS,
     AskedBy,
@@ -43,7 +42,7 @@ from reconnect_hook.repository import (
     store_rows,
 )
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.schema import channel, repair_log
+from reconnect_hook.schema import channel, open_state, repair_log
 from tests.support.states import StateClock, firing, open_rows, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World

@@ -20,10 +20,10 @@ from demo.simulator.traffic import open_message_log
 from exporter.event_buffer import Inbox
 from reconnect_hook import echo, probe, probe_limits
 from reconnect_hook.echo import ProbeContext, QueryFailedOnceError
-from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import add_gateways
+from reconnect_hook.schema import open_state
 from tests.support.message_logs import WrittenLog
 from tests.support.states import state_url
 from zapwatch.channels import Channel

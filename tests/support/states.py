@@ -12,9 +12,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Alert, AlertStatus, Target
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import COLUMNS, ChannelRow, RepairCause
-from reconnect_hook.schema import channel
+from reconnect_hook.schema import channel, open_state
 from zapwatch.clock import Clock
 
 

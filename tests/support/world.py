@@ -24,13 +24,13 @@ from reconnect_hook.history import Attempt, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, Replay
 from reconnect_hook.message_replay import MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Backoff, ChannelRow, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler, add_gateways
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead, read_rows
+from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, state_url
 from zapwatch.channels import ByName, Channel, Status, channel_key

@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target, admit
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     COLUMNS,
     Backoff,
@@ -22,6 +21,7 @@ from reconnect_hook.models import (
     Phase,
     RepairCause,
 )
+from reconnect_hook.schema import open_state
 from tests.support.states import firing, locked, resolved, sqlite_url
 from tests.support.world import GATEWAY, World
 from zapwatch.channels import Status

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import AlertWriter
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff
+from reconnect_hook.schema import open_state
 from tests.support.states import firing, open_rows, sqlite_url
 from zapwatch.db import Database, UnavailableError
 

@@ -17,8 +17,8 @@ from exporter.pollers import StateStore
 from exporter.silence.model import Threshold
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Backoff, Outcome
+from reconnect_hook.schema import open_state
 from zapwatch import __version__, config
 from zapwatch.config import SilenceMode, parse, parse_env
 from zapwatch.config.settings import BY_KEY, BY_NAME, SETTINGS

@@ -10,7 +10,7 @@ import pytest
 
 from zapwatch.config import SettingsError, parse
 from zapwatch.config.settings import BY_NAME
-from zapwatch.logs import FORMATTERS
+from zapwatch.server import FORMATTERS
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",

@@ -13,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.echo import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
-from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import add_gateways
+from reconnect_hook.schema import open_state
 from tests.support.examples import examples
 from tests.support.states import state_url
 from zapwatch.channels import ByName, Channel, Status
