@@ -66,11 +66,9 @@ def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Fl
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        threads = dead_threads()
-        text = (
-            f"No longer at work: {' and '.join(threads)}.\n" if threads else "The exporter runs.\n"
-        )
-        return Response(text, 503 if threads else 200, mimetype="text/plain")
+        names = dead_threads
+        text = f"No longer at work: {' and '.join(names)}." if names else "The exporter runs."
+        return Response(f"{text}\n", 503 if names else 200, mimetype="text/plain")
 
     @app.get("/-/ready")
     def ready() -> Response:

@@ -18,7 +18,6 @@ from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import LeftOut, Operation
 from zapwatch.messages.message import ActivitySnapshot, Direction
 from zapwatch.metrics import GatewayMetrics, register_dead_threads, register_process_metrics
-from zapwatch.server import dead_threads
 
 ThresholdOf = Callable[[Channel, Mapping[str, float], Model | None], Threshold]
 """Thresholds.of(): a channel's silence threshold, from its last message and the learned model."""
@@ -399,5 +398,5 @@ def make_registry(collector: ExporterCollector) -> CollectorRegistry:
         registry=registry,
     ).labels(__version__).set(1)
     register_process_metrics(registry)
-    register_dead_threads(registry, "whatsapp_exporter", dead_threads)
+    register_dead_threads(registry, "whatsapp_exporter")
     return registry

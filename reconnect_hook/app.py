@@ -297,7 +297,7 @@ def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        names = dead_threads()
+        names = dead_threads
         text = f"No longer at work: {' and '.join(names)}." if names else "The reconnect hook runs."
         return Response(f"{text}\n", 503 if names else 200, mimetype="text/plain")
 

@@ -34,7 +34,6 @@ from zapwatch.metrics import (
     register_dead_threads,
     register_process_metrics,
 )
-from zapwatch.server import dead_threads
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 _READ_SECONDS = 1.0  # for reading the state, of a scrape's 3 s
@@ -60,7 +59,7 @@ class HookMetrics:
             ["url"],
             registry=self.registry,
         )
-        register_dead_threads(self.registry, "whatsapp_reconnect_hook", dead_threads)
+        register_dead_threads(self.registry, "whatsapp_reconnect_hook")
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self.calls = GatewayMetrics(self.registry, Operation)
         self._histories: dict[str, RepairHistory] = {}

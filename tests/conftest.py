@@ -17,6 +17,7 @@ from xdist.scheduler import LoadFileScheduling
 from tests.support import examples  # noqa: F401 - it registers the profile of make test-fast
 from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog, on_mariadb, on_sqlite
+from zapwatch import server
 
 # Galera is MariaDB's.
 collect_ignore = ["integration/test_galera.py"] if MYSQLD else []
@@ -83,6 +84,14 @@ class _FilesTogether(LoadFileScheduling):  # type: ignore[misc]
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     return _FilesTogether(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture
+def dead_threads() -> Iterator[list[str]]:
+    """Empty the list of threads that have failed, before and after."""
+    server.dead_threads.clear()
+    yield server.dead_threads
+    server.dead_threads.clear()
 
 
 @pytest.fixture(scope="session")

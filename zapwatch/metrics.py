@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import GatewayErrorKind, Observer, Operation
-from zapwatch.server import start_thread
+from zapwatch.server import dead_threads, start_thread
 
 # They add a sample to each counter, which Prometheus ignores by default.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -156,15 +156,13 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     GCCollector(registry=registry)
 
 
-def register_dead_threads(
-    registry: CollectorRegistry, program: str, dead: Callable[[], Sequence[str]]
-) -> None:
+def register_dead_threads(registry: CollectorRegistry, program: str) -> None:
     """Register the number of dead threads; ``program`` is the metric's prefix."""
     Gauge(
         f"{program}_dead_threads",
         "Threads that ended by a fault of the program; only a restart helps.",
         registry=registry,
-    ).set_function(lambda: len(dead()))
+    ).set_function(lambda: len(dead_threads))
 
 
 class ReloadMetrics:

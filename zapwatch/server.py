@@ -76,27 +76,23 @@ def log_to_stderr(level: str = "info", format_: str = "logfmt") -> None:
     logging.getLogger("urllib3").setLevel(logging.INFO)
 
 
-_dead: list[str] = []
+dead_threads: list[str] = []
+"""Names of the threads that have failed, which only a restart brings back."""
 
 
 def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread; dead_threads() lists it if it fails."""
+    """Start a daemon thread; dead_threads lists it if it fails."""
 
     def run() -> None:
         try:
             work()
         except BaseException:  # noqa: BLE001 - a thread has no caller
-            _dead.append(name)
+            dead_threads.append(name)
             _threads.exception("the thread %s has died, a fault of the program itself", name)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
-
-
-def dead_threads() -> list[str]:
-    """Return the names of failed threads, which only a restart brings back."""
-    return _dead.copy()
 
 
 def notify(state: str) -> None:

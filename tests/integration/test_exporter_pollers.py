@@ -130,16 +130,14 @@ def test_it_goes_on_whatever_a_poll_raises(
 
 
 def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
-    simulated: Simulator, monkeypatch: pytest.MonkeyPatch
+    simulated: Simulator, dead_threads: list[str]
 ) -> None:
-    dead: list[str] = []
-    monkeypatch.setattr(server, "_dead", dead)
     settings = parse(hook_settings(simulated.url))
     # No thread can wait that long: the settings allow an hour.
     settings = replace(settings, exporter_poll_seconds=1e10)
     supervisor = Supervisor(settings, Post(settings))
     supervisor.apply_config(settings.gateways)
-    wait_until(lambda: dead, 30, "the thread to end")
+    wait_until(lambda: dead_threads, 30, "the thread to end")
     pages = create_app(supervisor.page, tuple).test_client()
     assert pages.get("/-/healthy").text == "No longer at work: channel list of wpp.\n"
     shown = pages.get("/metrics").text

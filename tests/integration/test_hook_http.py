@@ -38,7 +38,6 @@ from tests.support.mariadb import MariaDb
 from tests.support.programs import Program, run_here
 from tests.support.states import locked
 from tests.support.waiting import wait_until
-from zapwatch import server
 from zapwatch.config import Settings, parse
 from zapwatch.front import MAX_REQUEST_BYTES
 
@@ -273,13 +272,9 @@ def test_a_page_that_takes_long_to_render_is_the_one_of_the_scrape_before() -> N
     wait_until(lambda: b"value 2.0" in pages.get("", "").body, _SECONDS, "the new page")
 
 
-def test_a_hook_whose_threads_have_died_is_not_healthy(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dead: list[str] = []
-    monkeypatch.setattr(server, "_dead", dead)
+def test_a_hook_whose_threads_have_died_is_not_healthy(app: App, dead_threads: list[str]) -> None:
     assert app.http.get("/-/healthy").status_code == 200
-    dead.append("reconciler")
+    dead_threads.append("reconciler")
     answer = app.http.get("/-/healthy")
     assert (answer.status_code, answer.text) == (503, "No longer at work: reconciler.\n")
 

@@ -130,14 +130,12 @@ def test_no_body_is_awaited_without_the_token_and_guesses_are_limited(hung_up: P
 
 
 def test_a_thread_that_dies_is_told_and_named(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, dead_threads: list[str]
 ) -> None:
-    names: list[str] = []
-    monkeypatch.setattr(server, "_dead", names)
     server.start_thread("well", lambda: None).join(_SECONDS)
-    assert server.dead_threads() == []
+    assert dead_threads == []
     server.start_thread("silence", lambda: sys.exit(1 // 0)).join(_SECONDS)
-    assert server.dead_threads() == ["silence"]
+    assert dead_threads == ["silence"]
     assert "the thread silence has died" in caplog.text
     assert "ZeroDivisionError" in caplog.text
     dead = HookMetrics().registry.get_sample_value("whatsapp_reconnect_hook_dead_threads")

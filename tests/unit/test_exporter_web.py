@@ -11,7 +11,7 @@ from exporter.app import create_app
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.pollers import GatewayState, LogState, StateStore, waiting_for
 from exporter.silence.model import Threshold
-from zapwatch import __version__, server
+from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 from zapwatch.metrics import MetricsPage
@@ -104,12 +104,10 @@ def test_the_landing_page_links_the_others(client: FlaskClient) -> None:
 
 
 def test_it_is_not_healthy_while_a_source_is_no_more_polled(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, dead_threads: list[str]
 ) -> None:
-    dead: list[str] = []
-    monkeypatch.setattr(server, "_dead", dead)
     assert client.get("/-/healthy").status_code == 200
-    dead.append("channel list")
+    dead_threads.append("channel list")
     answer = client.get("/-/healthy")
     assert (answer.status_code, answer.text) == (503, "No longer at work: channel list.\n")
 
