@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 
 import pytest
 
 from reconnect_hook.alerts import PayloadError, parse_alerts
+from tests.support.memory import least_peak
 from zapwatch import http
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.http import MAX_BODY_BYTES, HttpResponse, parse_json
@@ -20,16 +20,6 @@ def _many(value: str, size: int) -> bytes:
     return f"[{','.join([value] * (size // (len(value) + 1)))}]".encode()
 
 
-def _peak(raw: bytes) -> int:
-    """Return the most bytes that were allocated while the text was parsed."""
-    tracemalloc.start()
-    try:
-        json.loads(raw)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize("value", ["[]", "{}", '{"a":1}', "[1]"])
 def test_a_list_of_empty_values_is_no_channel_list(value: str) -> None:
     raw = _many(value, MAX_BODY_BYTES - 2**20)
@@ -39,8 +29,7 @@ def test_a_list_of_empty_values_is_no_channel_list(value: str) -> None:
 @pytest.mark.parametrize("value", _SMALLEST)
 def test_no_text_takes_more_than_was_estimated(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = _many(value, 100_000)
-    # The least of three: other threads of the process allocate too.
-    peak = min(_peak(raw) for _ in range(3))
+    peak = least_peak(lambda: json.loads(raw))
     # Besides the text once more, as characters.
     monkeypatch.setattr(http, "MAX_JSON_MEMORY", peak - 2 * len(raw))
     with pytest.raises(ValueError, match="too many values"):
