@@ -43,9 +43,12 @@ class ExporterMetrics:
         suspicion_of: SuspicionOf,
         *,
         with_log: bool,
+        list_is_log: bool = False,
     ) -> None:
+        """``list_is_log``: the messages are those in the channel list."""
         self.store = store
         self.gateway = gateway
+        self.list_is_log = list_is_log
         self.threshold_of = threshold_of
         self.suspicion_of = suspicion_of
         self.counters = CollectorRegistry()
@@ -66,6 +69,7 @@ class _View:
     def __init__(self, metrics: ExporterMetrics) -> None:
         snapshot = metrics.store.snapshot
         self.gateway = metrics.gateway
+        self.list_is_log = metrics.list_is_log
         self._threshold_of = metrics.threshold_of
         self.suspicion_of = metrics.suspicion_of
         self.list = snapshot.gateway
@@ -159,9 +163,8 @@ def _ignored(view: _View) -> Samples:
 
 @_gauge("whatsapp_message_log_up", "1 if the last poll of the log worked, and left no row unread.")
 def _log_up(view: _View) -> Samples:
-    # A failed list fails the messages in it: its own metric shows that, and the log has no fault.
-    is_of_list = view.activity is not _NOTHING_READ and not view.activity.counted
-    if view.log and not (is_of_list and view.list and not view.list.up):
+    # Of a list that fails with the messages in it, its own metric shows that; no log has a fault.
+    if view.log and not (view.list_is_log and view.list and not view.list.up):
         yield (), view.log.up
 
 

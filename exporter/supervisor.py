@@ -14,7 +14,7 @@ from exporter.silence.learner import Learner
 from exporter.silence.model import Thresholds, bounds_of
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
-from zapwatch.config import GatewaySettings, Settings, SilenceMode
+from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.registry import adapter_of, make_gateway
 from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import open_source
@@ -51,6 +51,7 @@ class GatewayMonitor:
             thresholds.of,
             thresholds.suspicion,
             with_log=self._with_log,
+            list_is_log=gateway.messages is MessageSourceKind.ACTIVITY,
         )
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
