@@ -335,7 +335,7 @@ def _of_audits(audits: Mapping[str, dict[str, LastAudit]]) -> Iterator[Metric]:
     )
     at = _by_channel(
         "whatsapp_message_audit_timestamp_seconds",
-        "When that audit ended, in Unix seconds by the state's clock.",
+        "When the last conclusive audit ended, in Unix seconds by the state's clock.",
     )
     for gateway, of_gateway in audits.items():
         for one in of_gateway.values():

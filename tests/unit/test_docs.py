@@ -15,6 +15,8 @@ from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.event_buffer import Post
 from exporter.pollers import StateStore
 from exporter.silence.model import Threshold
+from reconnect_hook.dashboard.snapshot import Problem
+from reconnect_hook.event_log import StepKind
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Backoff, Outcome
@@ -118,6 +120,14 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
     assert ours == documented("## The exporter")
     assert names - ours >= {"process_resident_memory_bytes", "python_info"}
+
+
+def test_the_description_of_the_api_has_all_its_words() -> None:
+    description = (ROOT / "reconnect_hook" / "openapi.yaml").read_text()
+    schemas = yaml.safe_load(description)["components"]["schemas"]
+    steps = schemas["LoggedAttempt"]["properties"]["steps"]["items"]
+    assert steps["properties"]["step"]["enum"] == list(StepKind)
+    assert schemas["Trouble"]["enum"] == list(Problem)
 
 
 def test_the_hooks_metrics_are_the_documented_ones(
