@@ -98,7 +98,8 @@ def _several(tmp_path: Path, **more: str) -> Settings:
     file.write_text(
         "gateways:\n"
         "- {name: a, type: waha, url: 'https://a.example.com', secret: hidden-key-of-a,"
-        " silent_hours: 2, ignore: [loja], probe_overrides: {obra: off}}\n"
+        " silent_hours: 2, ignore: [loja], probe_overrides: {obra: off},"
+        " messages_token: ' hidden-token-of-a ', timeout: }\n"
         f"- {{name: b, type: evolution, url: 'https://b.example.com',"
         f" secret_file: {tmp_path}/key, message_log_url: 'mysql://u:hidden@h/d'}}\n"
     )
@@ -113,8 +114,10 @@ def test_of_several_gateways_each_shows_what_its_entry_says(tmp_path: Path) -> N
     assert rows["a: type"] == ("waha", file)
     assert rows["a: silent_hours"] == ("2", file)
     assert rows["a: ignore"] == ("loja", file)
+    assert rows["a: timeout"] == ("90", file)
     assert rows["a: probe_overrides"] == ("obra=off", file)
     assert rows["a: secret"] == (fingerprint("hidden-key-of-a"), file)
+    assert rows["a: messages_token"] == (fingerprint("hidden-token-of-a"), file)
     assert rows["b: secret"] == (
         fingerprint("hidden-key-of-a-file"),
         f"{tmp_path}/key, which {file} names",

@@ -128,9 +128,11 @@ def _rows_of_gateways(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for gateway in settings.gateways if file else ():
         yield f"{gateway.name}: type", gateway.type, file
         for key, (text, origin) in gateway.said.items():
-            # Decrypted, as above.
-            shown = gateway.secret if key == "secret" else text
-            yield f"{gateway.name}: {key}", _shown(BY_KEY[key], shown), origin
+            row = BY_KEY[key]
+            if row.secret and row.parse is not Reader.database:
+                text = getattr(gateway, key)  # noqa: PLW2901 - decrypted, as above, and stripped
+            shown = text if text.strip() else row.default or ""
+            yield f"{gateway.name}: {key}", _shown(row, shown), origin
 
 
 def _missing(settings: Settings) -> Iterator[str]:
