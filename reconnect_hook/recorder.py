@@ -179,8 +179,6 @@ class Recorder:
         ``keys`` are those that remain of a look, None at its begin; ``in_hand`` are the workers'.
         """
         changes = RowChanges(at, NewSteps(at), gateway, gateway.after_answer(at))
-        if gateway.is_tripped:
-            _log.warning("gateway %s answers again", self._name)
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         clamps = (at, self.longest_wait)
@@ -197,6 +195,8 @@ class Recorder:
         moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
         changes.next_at = min(moments, default=None)
         self._store(connection, changes)
+        if gateway.is_tripped:
+            _log.warning("gateway %s answers again", self._name)
         return changes
 
     def _lock(
