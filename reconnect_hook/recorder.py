@@ -137,10 +137,13 @@ class Recorder:
         self._attempts.forget()
 
     def committed(self, changes: RowChanges) -> None:
-        """Apply a committed transaction's steps, and forget its finished repairs and claims."""
+        """Apply a committed transaction's steps, claims and ends of repairs."""
         self._attempts.commit(changes.attempts)
         for entry in changes.entries:
             self._began.pop(entry.key, None)
+        for one in changes.claimed:
+            if isinstance(one.decision, Probe) and not one.decision.resumes:
+                self._probe_began[one.row.key] = self._clock.monotonic()
         if changes.taken:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
 
@@ -365,7 +368,6 @@ class Recorder:
         row.phase = Phase.PROVING if decision.proof else Phase.PROBING
         if not decision.resumes:
             row.probe_began_at = at
-            self._probe_began[row.key] = self._clock.monotonic()
         if decision.proof:
             row.suspended = False
         else:
