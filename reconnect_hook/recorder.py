@@ -137,10 +137,13 @@ class Recorder:
         self._attempts.forget()
 
     def committed(self, changes: RowChanges) -> None:
-        """Apply a committed transaction's steps, and forget its finished repairs and claims."""
+        """Apply a committed transaction's steps, claims and ends of repairs."""
         self._attempts.commit(changes.attempts)
         for entry in changes.entries:
             self._began.pop(entry.key, None)
+        for one in changes.claimed:
+            if isinstance(one.decision, Probe) and not one.decision.resumes:
+                self._probe_began[one.row.key] = self._clock.monotonic()
         if changes.taken:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
 
@@ -179,8 +182,6 @@ class Recorder:
         ``keys`` are those that remain of a look, None at its begin; ``in_hand`` are the workers'.
         """
         changes = RowChanges(at, NewSteps(at), gateway, gateway.after_answer(at))
-        if gateway.is_tripped:
-            _log.warning("gateway %s answers again", self._name)
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         clamps = (at, self.longest_wait)
@@ -197,6 +198,8 @@ class Recorder:
         moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
         changes.next_at = min(moments, default=None)
         self._store(connection, changes)
+        if gateway.is_tripped:
+            _log.warning("gateway %s answers again", self._name)
         return changes
 
     def _lock(
@@ -365,7 +368,6 @@ class Recorder:
         row.phase = Phase.PROVING if decision.proof else Phase.PROBING
         if not decision.resumes:
             row.probe_began_at = at
-            self._probe_began[row.key] = self._clock.monotonic()
         if decision.proof:
             row.suspended = False
         else:

@@ -22,10 +22,12 @@ from reconnect_hook.models import (
     RepairCause,
 )
 from reconnect_hook.reconciler import GatewayReconciler
+from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import read_gateway
 from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
+from zapwatch.db import CollisionError
 from zapwatch.gateways.base import GatewayErrorKind
 
 _TIMEOUT, _HTTP = GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP
@@ -107,6 +109,25 @@ def test_the_pauses_of_the_gateway_grow(make: Callable[..., World]) -> None:
     lists = world.gateway.lists
     world.run(sum(_RESTS[:4]) + 60)
     assert 4 <= world.gateway.lists - lists <= 5, "one trial after each rest"
+
+
+def test_that_it_answers_again_is_said_once(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make(hooks=1)
+    world.gateway.list_error = _TIMEOUT
+    _drop(world, "loja")
+    world.run(60, until=lambda: _state(world).is_tripped)
+    world.gateway.list_error = None
+    store = Recorder._store
+
+    def collide(*_values: object) -> None:
+        monkeypatch.setattr(Recorder, "_store", store)
+        raise CollisionError("made up")
+
+    monkeypatch.setattr(Recorder, "_store", collide)
+    world.run(60)
+    assert caplog.text.count("answers again") == 1
 
 
 @pytest.mark.parametrize("jump", [-1e8, 1e8])

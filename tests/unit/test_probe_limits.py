@@ -17,12 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from reconnect_hook.models import ProbeOutcome, RepairCause
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeRepository, prune_echoes
+from reconnect_hook.recorder import Recorder
 from reconnect_hook.schema import echoes
 from tests.support.examples import examples
 from tests.support.world import Options, World
 from zapwatch.channels import ByName, Channel, Status
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
+from zapwatch.db import CollisionError
 from zapwatch.messages.message import make_token
 
 _DAY = 86400.0
@@ -175,6 +177,23 @@ def test_a_clock_that_jumps_ahead_frees_nothing(world: World) -> None:
     world.clock.seconds += _DAY
     assert _suspect(world) == 1
     assert _send(world, "a", "c") is None
+
+
+def test_a_probe_whose_claim_was_not_committed_does_not_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Recorder._store
+
+    def collide(recorder: Recorder, *values: Any) -> None:
+        store(recorder, *values)
+        if values[-1].claimed:
+            monkeypatch.undo()
+            raise CollisionError("made up")
+
+    monkeypatch.setattr(Recorder, "_store", collide)
+    lists = world.gateway.lists
+    assert _suspect(world) == 1
+    assert world.gateway.lists - lists == 1
 
 
 def test_a_clock_that_was_ahead_delays_a_probe_by_a_pause_at_most(world: World) -> None:
