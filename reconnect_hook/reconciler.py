@@ -17,12 +17,7 @@ from reconnect_hook.decision import MakeCall
 from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor, prune_audits
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
-from reconnect_hook.models import (
-    FAILURES,
-    LEASE_SECONDS,
-    ROUND_SECONDS,
-    GatewayRow,
-)
+from reconnect_hook.models import FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, RowChanges

@@ -91,8 +91,6 @@ class MetricsPage:
         self._registry = registry
         self._clock = clock or Clock()
         self._changed = threading.Event()
-        self.invalidate = self._changed.set
-        """Schedules a rendering; returns immediately."""
         self._rendering = threading.Lock()
         self._scraped_at: dict[Format, float] = {}
         self._pages: dict[Format, Page] = {}
@@ -100,6 +98,10 @@ class MetricsPage:
     def start(self) -> None:
         """Start the daemon thread that renders after each change."""
         start_thread("metrics", self._run)
+
+    def invalidate(self) -> None:
+        """Schedule a rendering; return immediately."""
+        self._changed.set()
 
     def get(self, accept: str, accept_encoding: str, names: Collection[str] = ()) -> Page:
         """Return the page for the two request headers.
