@@ -26,7 +26,7 @@ from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import Gateway
 from zapwatch.messages.message import EventError, Message, parse_event
 from zapwatch.metrics import MetricsPage
-from zapwatch.server import dead_threads
+from zapwatch.server import health
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -66,9 +66,7 @@ def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Fl
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        names = dead_threads
-        text = f"No longer at work: {' and '.join(names)}." if names else "The exporter runs."
-        return Response(f"{text}\n", 503 if names else 200, mimetype="text/plain")
+        return Response(*health("The exporter"), mimetype="text/plain")
 
     @app.get("/-/ready")
     def ready() -> Response:

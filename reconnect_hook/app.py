@@ -30,7 +30,7 @@ from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS, Answer, json_answer
 from zapwatch.http import HttpClient, HttpError
-from zapwatch.server import dead_threads
+from zapwatch.server import health
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -297,9 +297,7 @@ def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        names = dead_threads
-        text = f"No longer at work: {' and '.join(names)}." if names else "The reconnect hook runs."
-        return Response(f"{text}\n", 503 if names else 200, mimetype="text/plain")
+        return Response(*health("The reconnect hook"), mimetype="text/plain")
 
     @app.get("/-/ready")
     def ready() -> Response:

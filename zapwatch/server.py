@@ -95,6 +95,13 @@ def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+def health(program: str) -> tuple[str, int]:
+    """Return text and status of ``/-/healthy``: 503 with the names of failed threads."""
+    if dead_threads:
+        return f"No longer at work: {' and '.join(dead_threads)}.\n", 503
+    return f"{program} runs.\n", 200
+
+
 def notify(state: str) -> None:
     """Send systemd a state such as ``READY=1``. Raises nothing."""
     address = os.environ.get("NOTIFY_SOCKET")
