@@ -183,7 +183,6 @@ class Receiver:
         if environ["REQUEST_METHOD"] != "POST":
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
-        address: str = environ.get("REMOTE_ADDR", "")
         try:
             body = _read(environ, sender)
             messages = _parse(sender, body, self._clock.time())
@@ -192,11 +191,10 @@ class Receiver:
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
             is_guess = refused.result is EventResult.UNAUTHORIZED and self.has_credentials(environ)
-            if is_guess and self.throttle.note_wrong(address):
+            if is_guess and self.throttle.note_wrong(environ.get("REMOTE_ADDR", "")):
                 status = HTTPStatus.TOO_MANY_REQUESTS
                 return _answer(start_response, status, str(refused), RETRY_LATER)
             return _answer(start_response, refused.status, str(refused))
-        self.throttle.note_right(address)
         about_state = sender.adapter.state_events
         if not messages and about_state is not None and about_state.search(body):
             self._on_state(name)

@@ -101,13 +101,11 @@ class TokenAuth:
         return self._clock.monotonic() < self._open_until.get(_digest(session), 0.0)
 
     def _check(self, given: str, environ: WSGIEnvironment) -> None:
-        address = environ.get("REMOTE_ADDR", "")
         if self._is_token(given):
-            self.throttle.note_right(address)
-        elif self.throttle.note_wrong(address):
+            return
+        if self.throttle.note_wrong(environ.get("REMOTE_ADDR", "")):
             raise TooManyRequests(retry_after=int(WAIT_SECONDS))
-        else:
-            raise Unauthorized
+        raise Unauthorized
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)

@@ -76,7 +76,7 @@ REQUEST_SECONDS = 30
 """Time-out for a complete request, for the next request, and for a client that does not read."""
 
 WRONG_TOKENS = 5
-"""Wrong tokens in a row from an address; any further one is answered 429."""
+"""Wrong tokens from an address, each within WAIT_SECONDS of the last; then they get 429."""
 
 WAIT_SECONDS = 60.0
 """Length of that block, from the last wrong token."""
@@ -118,7 +118,10 @@ class Answer(NamedTuple):
 
 
 class LoginThrottle:
-    """Counts wrong tokens by address, in bounded memory; thread-safe."""
+    """Counts wrong tokens by address, in bounded memory; thread-safe.
+
+    Right tokens reset nothing: behind a proxy, the address may be shared by those who guess.
+    """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
@@ -135,14 +138,8 @@ class LoginThrottle:
             while len(self._counts) > _ADDRESSES:
                 self._counts.popitem(last=False)
         if count == WRONG_TOKENS:
-            _log.warning("%s wrong tokens in a row came from %s", count, address)
+            _log.warning("%s wrong tokens came from %s", count, address)
         return count > WRONG_TOKENS
-
-    def note_right(self, address: str) -> None:
-        """Reset the address's count."""
-        if self._counts:
-            with self._lock:
-                self._counts.pop(address, None)
 
 
 class Authentication(Protocol):
@@ -224,7 +221,6 @@ class Front:
         if self.users and not is_open and not self._auth.is_known(environ):
             if not await self._has_password(environ):
                 return self._turn_away(environ)
-            self._auth.throttle.note_right(environ["REMOTE_ADDR"])
             # The application may expect its own token in this header.
             environ.pop("HTTP_AUTHORIZATION")
         refusal = await self._take_body(environ, protocol)

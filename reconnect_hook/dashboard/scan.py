@@ -265,12 +265,10 @@ class ScanPage:
         """Return a valid link and its gateway; all invalid tokens get the same answer."""
         link = self._links.find(token)
         panel = self._panels.all.get(link.gateway) if link else None
-        address = request.remote_addr or ""
         if link is not None and panel is not None and link.kind in kinds:
-            self._throttle.note_right(address)
             return link, panel
         answer = _not_valid()
-        if self._throttle.note_wrong(address):
+        if self._throttle.note_wrong(request.remote_addr or ""):
             answer.headers.set(*RETRY_LATER)
         raise NotFound(response=answer)
 

@@ -275,12 +275,9 @@ def test_wrong_tokens_are_limited_everywhere_and_the_right_one_is_not(
     assert guess(environ_base={"REMOTE_ADDR": "203.0.113.7"}).status_code == 401
     # Alertmanager, from the very address.
     assert _post_alerts(browser, TOKEN) == 202
-    for _ in range(5):
-        assert guess().status_code == 401
-    assert guess().status_code == 429
     assert log_in(site.browser()).status_code == 303
-    for _ in range(6):
-        guess()
+    # The address may be a proxy's, so that resets nothing.
+    assert guess().status_code == 429
     site.clock.ahead = 61
     assert guess().status_code == 401
 
@@ -291,15 +288,6 @@ def test_who_is_in_stays_in_while_others_guess(site: Site) -> None:
     for _ in range(6):
         log_in(site.browser(), "wrong")
     assert inside.get("/").status_code == 200
-
-
-def test_a_right_token_lets_the_count_begin_anew(site: Site) -> None:
-    wrong = {"Authorization": "Bearer wrong"}
-    browser = site.browser()
-    for _ in range(3):
-        for _ in range(4):
-            assert browser.get("/api/channels", headers=wrong).status_code == 401
-        assert browser.get("/api/channels", headers=_BEARER).status_code == 200
 
 
 def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

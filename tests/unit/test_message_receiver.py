@@ -235,15 +235,16 @@ def test_whoever_does_not_may_not(world: World, query: str, headers: dict[str, s
 def test_wrong_tokens_are_limited_and_the_right_one_is_not(
     world: World, query: str, wrong: dict[str, str]
 ) -> None:
-    for _ in range(2):
-        # A request without a token is no guess, and is not counted.
-        assert {world.post("/messages/waha", _WAHA).status_code for _ in range(6)} == {401}
-        answers = [world.post(f"/messages/waha{query}", _WAHA, **wrong) for _ in range(6)]
-        assert [one.status_code for one in answers] == [401] * 5 + [429]
-        assert "MESSAGES_TOKEN" in answers[5].text
-        assert answers[5].headers["Retry-After"] == "60"
+    # A request without a token is no guess, and is not counted.
+    assert {world.post("/messages/waha", _WAHA).status_code for _ in range(6)} == {401}
+    for status in [401] * 5 + [429] * 2:
+        answer = world.post(f"/messages/waha{query}", _WAHA, **wrong)
+        assert answer.status_code == status
+        assert "MESSAGES_TOKEN" in answer.text
+        # The address may be a proxy's, so a right token resets nothing.
         assert world.post("/messages/waha", _WAHA, **_BEARER).status_code == 202
-    assert world.counted.count(("waha", "unauthorized")) == 24
+    assert answer.headers["Retry-After"] == "60"
+    assert world.counted.count(("waha", "unauthorized")) == 13
 
 
 def test_the_log_tells_once_and_never_the_token(
