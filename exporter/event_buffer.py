@@ -21,9 +21,8 @@ from zapwatch.config.readers import check_strength
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import adapter_of
-from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages
 from zapwatch.messages.message import ActivitySnapshot, Direction, Message, MessageLogError, bare_id
-from zapwatch.messages.source import StoredMessages
 from zapwatch.server import start_thread
 
 if TYPE_CHECKING:

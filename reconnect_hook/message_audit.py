@@ -26,8 +26,15 @@ from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError, now, now_column, transaction
 from zapwatch.gateways.base import Gateway, GatewayError
-from zapwatch.messages.message import Delivered, MessageLogError, Received, ReceivedMessage, Wanted
-from zapwatch.messages.source import MessageSource, no_pause
+from zapwatch.messages.message import (
+    Delivered,
+    MessageLogError,
+    Received,
+    ReceivedMessage,
+    Wanted,
+    no_pause,
+)
+from zapwatch.messages.source import MessageSource
 
 _log = logging.getLogger("reconnect_hook")
 

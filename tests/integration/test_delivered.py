@@ -16,9 +16,9 @@ from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.messages import source as source_module
-from zapwatch.messages.event_store import EventStore
+from zapwatch.messages.event_store import EventStore, StoredMessages
 from zapwatch.messages.message import Delivered, Direction, Message, MessageLogError
-from zapwatch.messages.source import LogMessages, StoredMessages
+from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
 _WEB = "false_5500000000001@c.us_"

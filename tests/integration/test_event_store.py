@@ -20,7 +20,7 @@ from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import ChannelList
 from zapwatch.messages import event_store as store_module
-from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages, metadata
 from zapwatch.messages.message import (
     ActivitySnapshot,
     Direction,
@@ -29,7 +29,6 @@ from zapwatch.messages.message import (
     RecentMessages,
     make_token,
 )
-from zapwatch.messages.source import StoredMessages
 
 _NOW = 1_770_000_000.0
 _LOJA, _OTHER = Channel("Loja 1", Status.CONNECTED), Channel("other", Status.CONNECTED)

@@ -31,8 +31,9 @@ from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.channel_list import Activity
+from zapwatch.messages.event_store import StoredMessages
 from zapwatch.messages.message import MessageLogError, RecentMessages, make_token
-from zapwatch.messages.source import LogMessages, StoredMessages, open_source
+from zapwatch.messages.source import LogMessages, open_source
 from zapwatch.messages.webhook_log import MessageLog
 
 

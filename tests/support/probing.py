@@ -30,9 +30,9 @@ from zapwatch.channels import Channel
 from zapwatch.config import parse
 from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.event_store import EventStore
+from zapwatch.messages.event_store import EventStore, StoredMessages
 from zapwatch.messages.message import parse_event
-from zapwatch.messages.source import AliasedMessages, LogMessages, StoredMessages
+from zapwatch.messages.source import AliasedMessages, LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
 SECRET = "0123456789abcdef-not-a-real-secret"

@@ -56,8 +56,8 @@ from zapwatch.messages.message import (
     ReceivedMessage,
     RecentMessages,
     Wanted,
+    no_pause,
 )
-from zapwatch.messages.source import no_pause
 
 GATEWAY = "wpp"
 

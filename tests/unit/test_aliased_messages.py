@@ -7,8 +7,14 @@ from collections.abc import Callable, Collection
 from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.messages.history import History
-from zapwatch.messages.message import ActivitySnapshot, Delivered, Direction, RecentMessages
-from zapwatch.messages.source import AliasedMessages, no_pause
+from zapwatch.messages.message import (
+    ActivitySnapshot,
+    Delivered,
+    Direction,
+    RecentMessages,
+    no_pause,
+)
+from zapwatch.messages.source import AliasedMessages
 
 _LOJA = Channel("Loja 1", Status.CONNECTED, alias="ABCDEF-12345")
 _OBRA = Channel("obra", Status.CONNECTED)

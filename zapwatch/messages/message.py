@@ -362,6 +362,10 @@ class Received:
     """Number of all messages in the period."""
 
 
+def no_pause() -> None:
+    """Do nothing between two statements."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """Messages that arrived at a consumer, by its own channel keys."""

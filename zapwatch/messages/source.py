@@ -1,4 +1,4 @@
-"""Message sources: the protocol, implementations for log and events, and the factory."""
+"""Message sources: the protocol, PixelHub's log as one, aliases, and the factory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from zapwatch.channels import (
     NamedChannel,
     Names,
     channel_key,
-    folded,
     rekeyed,
 )
 from zapwatch.clock import Clock
@@ -27,8 +26,8 @@ from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
-from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
-from zapwatch.messages.history import HOURS, History, read_histories
+from zapwatch.messages.event_store import EventStore, StoredMessages
+from zapwatch.messages.history import History, read_histories
 from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS, FUTURE_SECONDS, LogTailer
 from zapwatch.messages.message import (
     ActivitySnapshot,
@@ -36,12 +35,9 @@ from zapwatch.messages.message import (
     IdSet,
     MessageLogError,
     RecentMessages,
+    no_pause,
 )
 from zapwatch.messages.webhook_log import Head, MessageLog, Row
-
-
-def no_pause() -> None:
-    """Do nothing between two statements."""
 
 
 class MessageSource(Protocol):
@@ -246,131 +242,6 @@ class LogMessages:
         with suppress(MessageLogError):
             if channels := self._listed():
                 self._log.names = Names(channels)
-
-
-_CLOCK_BACK = 1.0  # seconds
-_CLOCKS_SECONDS = 600.0  # possible lag of the receiver's clock
-_STALE_SECONDS = 300.0  # without a heartbeat of the receiver, until ages are unknown
-_PAUSE_ROWS = 1000  # between two pauses
-_NO_RECEIVER = "the exporter, which takes the gateway's events, does not run"
-
-
-class StoredMessages:
-    """Message source: the events that the exporter has received and stored.
-
-    Ages exclude times without a running receiver.
-    """
-
-    def __init__(
-        self,
-        store: EventStore,
-        gateway: str,
-        listed: Callable[[], Collection[Channel]] = list,
-        *,
-        clock: Clock | None = None,
-    ) -> None:
-        self._store = store
-        self._listed = listed
-        self._clock = clock or Clock()
-        self._gateway = gateway
-        self._last: dict[str, Last] = {}
-        self._read_at = 0.0
-
-    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read new rows; raise MessageLogError, also if no receiver has run for five minutes."""
-        now = self._clock.time()
-        if now < self._read_at - _CLOCK_BACK:
-            self._last, self._read_at = {}, 0.0
-        since = max(0.0, self._read_at - self._store.overlap)
-        stored = self._store.activity(self._gateway, since)
-        if stored.is_silent(now, _STALE_SECONDS):
-            raise MessageLogError(_NO_RECEIVER)
-        gaps = stored.receiver_gaps(now)
-        self._last.update(stored.last)
-        self._read_at = now
-        known = rekeyed(self._last, Names(channels).key_of, Last.join)
-        return ActivitySnapshot(
-            now,
-            {key: min(now, max(last.came, last.went)) for key, last in known.items()},
-            messages={},
-            rows_read=0,
-            receiver_gaps=gaps,
-            last_heard={key: min(now, one.heard) for key, one in known.items() if one.heard},
-        )
-
-    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Return poll(), which is always complete."""
-        return self.poll(channels)
-
-    def checkpoint(self) -> str:
-        """Return the empty string: the store has all state."""
-        return ""
-
-    def restore(self, checkpoint: str) -> None:
-        """Do nothing: the store has all state."""
-
-    def recent(self, seconds: float) -> RecentMessages:
-        """Read recently stored rows."""
-        now = self._clock.time()
-        since = now - seconds - _CLOCKS_SECONDS
-        stored = self._store.activity(self._gateway, since)
-        known = rekeyed(stored.last, self._names().key_of, Last.join)
-        ages = {key: max(0.0, now - last.heard) for key, last in known.items()}
-        return RecentMessages(
-            {key: age for key, age in ages.items() if age <= seconds},
-            # Tokens are unique, so ones older than the window do no harm.
-            self._store.echoes(self._gateway, since),
-            _NO_RECEIVER if stored.is_silent(now, GAP_AFTER) else "",
-        )
-
-    def delivered(
-        self, _keys: Collection[str], since: float, _pause: Callable[[], None] = no_pause
-    ) -> Delivered:
-        """Look up ids on demand; times without a running receiver are gaps."""
-        now = self._clock.time()
-        stored = self._store.activity(self._gateway, 0.0)
-        gaps = [(begin - _STALE_SECONDS, end) for begin, end in stored.receiver_gaps(now)]
-        names = self._names()
-
-        def among(key: str, ids: Collection[str]) -> set[str]:
-            arrived, old = self._store.arrived(self._gateway, key, ids), folded(key)
-            # The keys of earlier checkouts are folded.
-            if old != key and names.key_of(old) == key:
-                arrived |= self._store.arrived(self._gateway, old, ids)
-            return arrived
-
-        return Delivered(
-            among,
-            {names.key_of(key) for key, last in stored.last.items() if last.came >= since},
-            [*gaps, (0.0, self._store.ids_since(now))],
-        )
-
-    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
-        """Read the store's hours."""
-        now = self._clock.time()
-        histories: dict[str, History] = {}
-        since = int(now // 3600) - HOURS
-        key_of = self._names().key_of
-        for number, (name, hour, minutes) in enumerate(self._store.minutes(self._gateway, since)):
-            key = key_of(name)
-            if key in wanted:
-                if key not in histories:
-                    histories[key] = History(now)
-                histories[key].note_hour(hour, minutes.bits, minutes.messages)
-            if number % _PAUSE_ROWS == 0:
-                pause()
-        return histories
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._store.close()
-
-    def _names(self) -> Names:
-        # Without a list, only exact names are known.
-        try:
-            return Names(self._listed())
-        except MessageLogError:
-            return Names()
 
 
 _V = TypeVar("_V")
