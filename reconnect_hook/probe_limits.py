@@ -21,7 +21,7 @@ from reconnect_hook.schema import gateway as gateways
 from zapwatch.channels import Channel
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.db import Database, now
+from zapwatch.db import Database, delete_chunk, now
 
 ECHO_GAP_SECONDS = 10.0
 """Shortest pause between any two echoes of a gateway, against bursts after an outage."""
@@ -30,7 +30,6 @@ _OPEN_SECONDS = 600.0  # in which an echo of a dead hook may still arrive
 
 _DAY = 86400.0
 _KEEP_SECONDS = 2 * _DAY
-_PRUNE_CHUNK = 1000  # rows a transaction
 
 
 class LimitReason(enum.Enum):
@@ -331,13 +330,9 @@ def prune_echoes(database: Database) -> bool:
     """
 
     def work(connection: sa.Connection, at: float) -> bool:
-        old = echoes.c.sent_at < at - _KEEP_SECONDS
         last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
         kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
-        forgotten = sa.select(echoes.c.id).where(old, echoes.c.id.not_in(kept))
-        ids = connection.scalars(forgotten.limit(_PRUNE_CHUNK)).all()
-        if ids:
-            connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
-        return len(ids) >= _PRUNE_CHUNK
+        old = echoes.c.sent_at < at - _KEEP_SECONDS
+        return delete_chunk(connection, echoes, old & echoes.c.id.not_in(kept))
 
     return database.transact_at(work)

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH
-from zapwatch.db import Database, StateError, lock_sqlite
+from zapwatch.db import Database, StateError, delete_chunk, lock_sqlite, upsert
 from zapwatch.messages.message import TOKEN_LENGTH, MessageLogError
 
 metadata = sa.MetaData()
@@ -118,7 +117,6 @@ _KEEP_HOURS = 29 * 24  # of minutes; learning uses 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels without new messages
 _KEEP_ECHOES_SECONDS = 86400.0
 _KEEP_IDS_SECONDS = 7 * 86400.0
-_PRUNE_SLICE = 3600.0  # seconds of ids that one transaction deletes
 _CHUNK = 500  # ids per statement
 
 _Join = Callable[[Any, Any], sa.ColumnElement[Any]]
@@ -232,15 +230,11 @@ class EventStore:
             connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
-        while True:
-            with self._read() as connection:
-                # Again each time: a clock that was wrong leaves years without an id.
-                first = connection.scalar(sa.select(sa.func.min(arrived_ids.c.written_at)))
-            if first is None or first >= now - _KEEP_IDS_SECONDS:
-                return
-            up_to = min(first + _PRUNE_SLICE, now - _KEEP_IDS_SECONDS)
+        expired = arrived_ids.c.written_at < now - _KEEP_IDS_SECONDS
+        may_be_more = True
+        while may_be_more:
             with self._write() as connection:
-                connection.execute(arrived_ids.delete().where(arrived_ids.c.written_at < up_to))
+                may_be_more = delete_chunk(connection, arrived_ids, expired)
 
     def activity(self, gateway: str, written_since: float = 0.0) -> StoredActivity:
         """Return a gateway's rows written since ``written_since``, and the receivers' times."""
@@ -396,17 +390,10 @@ def _upsert(connection: sa.Connection, table: sa.Table, joined: Mapping[str, _Jo
 
     All other columns of existing rows keep their values.
     """
-    if connection.dialect.name == "sqlite":
-        insert = sqlite.insert(table)
-        return insert.on_conflict_do_update(
-            index_elements=list(table.primary_key),
-            set_={
-                name: join(table.c[name], insert.excluded[name]) for name, join in joined.items()
-            },
-        )
-    mysql_insert = mysql.insert(table)
-    return mysql_insert.on_duplicate_key_update(
-        {name: join(table.c[name], mysql_insert.inserted[name]) for name, join in joined.items()}
+    return upsert(
+        connection.dialect.name,
+        table,
+        lambda new: [(name, join(table.c[name], new[name])) for name, join in joined.items()],
     )
 
 
