@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from reconnect_hook.probe_limits import ProbeRepository
@@ -114,8 +114,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A webhook's settings, with keyed hashes in place of its addresses."""
 
     hashes: tuple[str, ...]
@@ -132,18 +131,8 @@ class _Seen:
         )
         return cls(tuple(hashes), config.enabled, config.posts_messages)
 
-    @classmethod
-    def parse(cls, stored: Any) -> Self | None:
-        """Return the settings from the state's JSON."""
-        return None if stored is None else cls(tuple(stored[0]), stored[1], stored[2])
 
-    def as_json(self) -> list[object]:
-        """Return the settings as JSON for the state."""
-        return [list(self.hashes), self.enabled, self.posts_messages]
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookMemory:
+class WebhookMemory(NamedTuple):
     """A channel's webhook: ``good`` while messages arrived, ``seen`` at the last read."""
 
     salt: str
@@ -157,19 +146,13 @@ class WebhookMemory:
         """Return the memory from the state's JSON, or a new one with a random salt."""
         if text is None:
             return cls(secrets.token_hex(16))
-        salt, good, seen, read_at, fault = json.loads(text)
-        return cls(
-            salt,
-            _Seen.parse(good),
-            _Seen.parse(seen),
-            read_at,
-            None if fault is None else WebhookFault(fault),
-        )
+        salt, *states, read_at, fault = json.loads(text)
+        good, seen = (one and _Seen(tuple(one[0]), *one[1:]) for one in states)
+        return cls(salt, good, seen, read_at, fault and WebhookFault(fault))
 
     def dump(self) -> str:
         """Return the JSON for the state."""
-        states = [one and one.as_json() for one in (self.good, self.seen)]
-        return json.dumps([self.salt, *states, self.read_at, self.fault])
+        return json.dumps(self)
 
     def is_due(self, at: float) -> bool:
         """Whether healthy settings are due for a read at ``at`` (Unix seconds)."""
@@ -187,10 +170,10 @@ class WebhookMemory:
     def broken(self, config: WebhookConfig | None, at: float) -> tuple[WebhookMemory, str]:
         """Return the memory of a broken delivery, and the webhook's fault in words."""
         if config is None:
-            return WebhookMemory(self.salt, self.good, self.seen, self.read_at), ""
+            return self._replace(fault=None), ""
         now = _Seen.of(config, self.salt)
         fault = _fault(now, self.good)
-        memory = WebhookMemory(self.salt, self.good, now, at, fault)
+        memory = self._replace(seen=now, read_at=at, fault=fault)
         origins = ", ".join(_origins(config.urls))
         if fault is WebhookFault.CHANGED:
             return memory, f"{_WORDS[fault]}: {origins}"

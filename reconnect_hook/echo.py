@@ -178,14 +178,10 @@ class Echoes:
             lambda one: one.receiver != key, self._means.book.earlier_echoes(key)
         ):
             self._earlier[echo.sender, echo.receiver] = echo
-            self._take_up(echo)
+            self.take_up(echo)
 
-    def recall_lost(self, echoes: Iterable[Echo]) -> None:
-        """Load lost echoes of earlier probes."""
-        for echo in echoes:
-            self._take_up(echo)
-
-    def _take_up(self, echo: Echo) -> None:
+    def take_up(self, echo: Echo) -> None:
+        """Load an echo of an earlier probe."""
         sent_at = self._clock.monotonic() - echo.seconds
         self.since = min(self.since, sent_at)
         self._under_way[echo.token] = (echo.sender, echo.receiver, sent_at)
@@ -279,7 +275,7 @@ class Echoes:
             if error.reason in _SURELY_UNSENT:
                 listen_for = 0.0
         if sent:
-            means.book.note_sent(token, surely=True)
+            means.book.note_echo(token, sent=True)
         heard = self._hear(token, sent=sent, seconds=listen_for)
         if message_id is not None and means.client.can_take_back:
             # Otherwise it remains in the chat between two of the operator's channels.
@@ -315,7 +311,7 @@ class Echoes:
             return self.listen_since()
         except MessageLogError:
             # The log may have gaps, so the missing echo proves nothing.
-            self._means.book.note_sent(token, surely=False)
+            self._means.book.note_echo(token, sent=False)
             raise
 
     def listen_since(self) -> RecentMessages:

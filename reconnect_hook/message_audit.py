@@ -14,17 +14,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, sqlite
 
 from reconnect_hook.echo import Interrupted
 from reconnect_hook.event_log import EventLog
-from reconnect_hook.repository import add_missing
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode
-from zapwatch.db import Database, StateError, now, now_column, transaction
+from zapwatch.db import Database, StateError, add_missing, now, now_column, transaction, upsert
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.message import (
     Delivered,
@@ -169,28 +167,20 @@ def want_audits(
         for one in wishes
     ]
     if rows:
-        connection.execute(_want(connection), rows)
+        connection.execute(upsert(connection.dialect.name, message_audit, _wanted), rows)
 
 
-def _want(connection: sa.Connection) -> Any:
+def _wanted(new: Any) -> list[tuple[str, Any]]:
+    """Return the columns that a request sets, with their expressions."""
     old = message_audit.c
 
-    def earlier(new: Any, name: str) -> Any:
+    def earlier(name: str) -> tuple[str, Any]:
         sooner = old[name].is_(None) | (new[name] < old[name])
-        return sa.case((sooner, new[name]), else_=old[name])
+        return name, sa.case((sooner, new[name]), else_=old[name])
 
-    def values(new: Any) -> dict[str, Any]:
-        earliest = {name: earlier(new, name) for name in ("since", "due_at")}
-        is_last = old.last_due_at.is_(None) | (new.last_due_at > old.last_due_at)
-        last = sa.case((is_last, new.last_due_at), else_=old.last_due_at)
-        return earliest | {"channel": new.channel, "last_due_at": last}
-
-    if connection.dialect.name == "sqlite":
-        insert = sqlite.insert(message_audit)
-        index = ["gateway", "key"]
-        return insert.on_conflict_do_update(index_elements=index, set_=values(insert.excluded))
-    mysql_insert = mysql.insert(message_audit)
-    return mysql_insert.on_duplicate_key_update(values(mysql_insert.inserted))
+    is_last = old.last_due_at.is_(None) | (new.last_due_at > old.last_due_at)
+    last = sa.case((is_last, new.last_due_at), else_=old.last_due_at)
+    return [earlier("since"), earlier("due_at"), ("channel", new.channel), ("last_due_at", last)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,18 +248,15 @@ class GatewayAudits:
 class AuditRepository(GatewayAudits):
     """The audits of one gateway in the state; each method raises StateError."""
 
+    @transaction
     def want(
         self,
+        connection: sa.Connection,
         wishes: Collection[AuditWish],
         delays: tuple[float, float] = (FIRST_SECONDS, SECOND_SECONDS),
     ) -> None:
         """Queue two audits of each channel, after ``delays`` in seconds."""
-
-        def work(connection: sa.Connection) -> None:
-            want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
-
-        if wishes:
-            self._database.transact(work)
+        want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
 
     @transaction
     def want_now(self, connection: sa.Connection, channel: str) -> None:
@@ -438,25 +425,23 @@ def _last(row: Any) -> LastAudit:
 def prune_audits(
     database: Database, gateway: str, listed: Collection[str], ago: float = 0.0
 ) -> None:
-    """Delete old records, and those of channels that the gateway no longer lists.
+    """Delete the audits of removed gateways, and of channels that this one no longer lists.
 
     The list was read ``ago`` seconds ago; later audits may be of newer channels.
     """
 
-    def work(connection: sa.Connection) -> None:
-        old = missed_message.c.found_at < now(connection) - _KEEP_SECONDS
-        connection.execute(sa.delete(missed_message).where(old))
+    def work(connection: sa.Connection, at: float) -> None:
+        row = message_audit.c
         # Of all gateways, since removed ones have no other pruning.
-        at = sa.func.coalesce(message_audit.c.due_at, message_audit.c.audited_at, 0.0)
-        gone = at < now(connection) - _KEEP_SECONDS
-        connection.execute(sa.delete(message_audit).where(gone))
-        at = sa.func.coalesce(message_audit.c.audited_at, message_audit.c.due_at, 0.0)
-        mine = (message_audit.c.gateway == gateway, at <= now(connection) - ago)
-        keys = connection.scalars(sa.select(message_audit.c.key).where(*mine)).all()
+        is_old = sa.func.coalesce(row.due_at, row.audited_at, 0.0) < at - _KEEP_SECONDS
+        connection.execute(sa.delete(message_audit).where(is_old))
+        known_at = sa.func.coalesce(row.audited_at, row.due_at, 0.0)
+        mine = (row.gateway == gateway, known_at <= at - ago)
+        keys = connection.scalars(sa.select(row.key).where(*mine)).all()
         for key in set(keys) - {_WHOLE, *listed}:
-            connection.execute(sa.delete(message_audit).where(*mine, message_audit.c.key == key))
+            connection.execute(sa.delete(message_audit).where(*mine, row.key == key))
 
-    database.transact(work)
+    database.transact_at(work)
 
 
 # The work.

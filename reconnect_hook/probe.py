@@ -156,15 +156,12 @@ class ProbeRun:
             self._means.note(StepKind.QUERIED, channel.id)
             self._evidence.answered[channel.key] = self._means.book.clock.monotonic()
             return True
-        self._check_gateway()
-        return False
-
-    def _check_gateway(self) -> None:
-        """Raise UnableError if the whole gateway is down, as behind a proxy's error pages."""
+        # The whole gateway may be down, as behind a proxy's error pages.
         try:
             self._means.client.list_channels()
         except GatewayError:
             raise UnableError(_UNREACHABLE) from None
+        return False
 
     # Echoes.
 
@@ -200,8 +197,8 @@ class ProbeRun:
         last echo on the same path.
         """
         key = self._channel.key
-        lost = self._means.book.lost_echoes(key, _RECONSIDER_SECONDS)
-        self._echoes.recall_lost(lost)
+        for lost in self._means.book.lost_echoes(key, _RECONSIDER_SECONDS):
+            self._echoes.take_up(lost)
         self._echoes.listen_since()
         found = self._verdict()
         if key in found:

@@ -24,7 +24,6 @@ from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, RowChanges
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
-    add_missing,
     begin_look,
     prune_records,
     prune_rows,
@@ -34,7 +33,7 @@ from reconnect_hook.scan_links import prune_links
 from reconnect_hook.schema import gateway
 from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
 from zapwatch.clock import Clock
-from zapwatch.db import Database, StateError, now_column
+from zapwatch.db import Database, StateError, add_missing, now_column
 from zapwatch.gateways.base import GatewayError
 from zapwatch.server import start_thread
 

@@ -11,7 +11,6 @@ from math import inf
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from reconnect_hook.event_log import KEPT_ATTEMPTS, LogEntry, LoggedAttempt, NewSteps
@@ -27,15 +26,23 @@ from reconnect_hook.models import (
     RepairCause,
     escalates,
 )
-from reconnect_hook.schema import attempt_log, channel, gateway, message_audit, repair_log
-from zapwatch.db import Database, now
+from reconnect_hook.schema import (
+    attempt_log,
+    channel,
+    gateway,
+    message_audit,
+    missed_message,
+    repair_log,
+)
+from zapwatch.db import Database, add_missing, delete_chunk, now, upsert
 
 _T = TypeVar("_T")
 
 _CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
 _UNKNOWN_SECONDS = 86400.0  # for records of channels that no gateway lists
-_PRUNE_CHUNK = 1000  # rows a transaction, to keep locks short
+_MISSED_SECONDS = 30 * 86400.0
+_PRUNE_CHUNK = 1000  # channels, and attempts of one, read to find the excess ones
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence]
 
 
@@ -249,18 +256,6 @@ def ensure_row(
         add_missing(connection, channel, [row])
 
 
-def add_missing(
-    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
-) -> None:
-    """Add rows; those that another program has added stay."""
-    if not rows:
-        return
-    if connection.dialect.name == "sqlite":
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-    else:
-        connection.execute(mysql.insert(table).prefix_with("IGNORE"), rows)
-
-
 # Raises.
 
 
@@ -303,8 +298,7 @@ def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise])
         {"gateway": name, "key": one.key, **{column: getattr(one, column) for column in _RAISED}}
         for one in ordered
     ]
-    statement = _RAISE_SQLITE if connection.dialect.name == "sqlite" else _RAISE_MYSQL
-    statement.change(connection, rows)
+    _RAISES[connection.dialect.name].change(connection, rows)
 
 
 def _constant(word: str) -> sa.ColumnElement[str]:
@@ -338,19 +332,14 @@ def _raise_values(new: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _raise_statements() -> tuple[_Statement, _Statement]:
-    names = ("gateway", "key", *_RAISED)
-    values: dict[str, Any] = {name: sa.bindparam(name) for name in names}
-    for_sqlite = sqlite.insert(channel).values(values)
-    for_sqlite = for_sqlite.on_conflict_do_update(
-        index_elements=["gateway", "key"], set_=dict(_raise_values(for_sqlite.excluded))
+_RAISES = {
+    dialect: _Statement(
+        upsert(dialect, channel, _raise_values).values(
+            {name: sa.bindparam(name) for name in ("gateway", "key", *_RAISED)}
+        )
     )
-    for_mysql = mysql.insert(channel).values(values)
-    for_mysql = for_mysql.on_duplicate_key_update(_raise_values(for_mysql.inserted))
-    return _Statement(for_sqlite), _Statement(for_mysql)
-
-
-_RAISE_SQLITE, _RAISE_MYSQL = _raise_statements()
+    for dialect in ("sqlite", "mysql", "mariadb")
+}
 
 
 # The lead of a gateway.
@@ -532,7 +521,7 @@ def prune_records(database: Database) -> bool:
 
     Raises StateError.
     """
-    return database.transact_at(_prune_records) or database.transact_at(_prune_attempts)
+    return any(map(database.transact_at, (_prune_repairs, _prune_attempts, _prune_missed)))
 
 
 def prune_rows(
@@ -560,23 +549,16 @@ def prune_rows(
     return database.transact_at(work)
 
 
-def _prune_records(connection: sa.Connection, at: float) -> bool:
-    old = repair_log.c.finished_at < at - _HISTORY_SECONDS
-    unknown = (repair_log.c.outcome == "unknown_channel") & (
-        repair_log.c.finished_at < at - _UNKNOWN_SECONDS
-    )
-    rows = sa.select(repair_log.c.id).where(old | unknown).order_by(repair_log.c.finished_at)
-    ids = connection.scalars(rows.limit(_PRUNE_CHUNK)).all()
-    if ids:
-        connection.execute(sa.delete(repair_log).where(repair_log.c.id.in_(ids)))
-    return len(ids) >= _PRUNE_CHUNK
+def _prune_repairs(connection: sa.Connection, at: float) -> bool:
+    log = repair_log.c
+    unknown = (log.outcome == "unknown_channel") & (log.finished_at < at - _UNKNOWN_SECONDS)
+    return delete_chunk(connection, repair_log, (log.finished_at < at - _HISTORY_SECONDS) | unknown)
 
 
 def _prune_attempts(connection: sa.Connection, at: float) -> bool:
     """Delete a chunk of old or excess attempts; return whether there may be more."""
     log = attempt_log.c
-    old = sa.select(log.id).where(log.ended_at < at - _HISTORY_SECONDS)
-    ids = list(connection.scalars(old.limit(_PRUNE_CHUNK)))
+    ids: list[int] = []
     channels = sa.select(log.gateway, log.key).group_by(log.gateway, log.key)
     many = channels.having(sa.func.count() > KEPT_ATTEMPTS).limit(_PRUNE_CHUNK)
     for row in connection.execute(many):
@@ -585,6 +567,11 @@ def _prune_attempts(connection: sa.Connection, at: float) -> bool:
         mine = (log.gateway == row.gateway, log.key == row.key)
         newest = sa.select(log.id).where(*mine).order_by(log.id.desc())
         ids += connection.scalars(newest.limit(_PRUNE_CHUNK).offset(KEPT_ATTEMPTS))
-    if ids:
-        connection.execute(sa.delete(attempt_log).where(log.id.in_(ids[:_PRUNE_CHUNK])))
-    return len(ids) >= _PRUNE_CHUNK
+    old = log.ended_at < at - _HISTORY_SECONDS
+    return delete_chunk(connection, attempt_log, old | log.id.in_(ids))
+
+
+def _prune_missed(connection: sa.Connection, at: float) -> bool:
+    return delete_chunk(
+        connection, missed_message, missed_message.c.found_at < at - _MISSED_SECONDS
+    )

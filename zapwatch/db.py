@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.schema import SchemaItem
 
 from zapwatch.clock import Clock
 
@@ -25,6 +27,8 @@ _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
 _TRIES = 8  # of a transaction that collides with another
+_CHUNK = 1000  # rows that one statement deletes
+_MYSQL_KINDS = ("mysql", "mariadb")  # SQLAlchemy's dialects of mysql:// and mariadb://
 _MODE = 0o600  # the file names the channels, and write access to it can trigger repairs
 
 
@@ -212,6 +216,52 @@ _PING = sa.text("SELECT 1")
 # UNIX_TIMESTAMP(NOW(6)) is an hour late in the hour that the end of daylight saving repeats.
 _UNIX_NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6"
 _NOW = sa.text(f"SELECT {_UNIX_NOW}")
+
+
+def make_table(metadata: sa.MetaData, name: str, *parts: SchemaItem) -> sa.Table:
+    """Return a table with a binary collation: others treat some distinct keys as equal."""
+    options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+    named: dict[str, Any] = {
+        f"{kind}_{key}": value for kind in _MYSQL_KINDS for key, value in options.items()
+    }
+    return sa.Table(name, metadata, *parts, **named)
+
+
+def add_missing(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Add rows; those that another program has added stay."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+    else:
+        connection.execute(mysql.insert(table).prefix_with("IGNORE"), rows)
+
+
+def upsert(
+    dialect: str, table: sa.Table, changes: Callable[[Any], Iterable[tuple[str, Any]]]
+) -> sqlite.Insert | mysql.Insert:
+    """Return an upsert that makes these changes to an existing row, and no other.
+
+    ``changes`` receives the columns of the new row. MariaDB and MySQL assign from left to right.
+    """
+    if dialect == "sqlite":
+        insert = sqlite.insert(table)
+        found = dict(changes(insert.excluded))
+        return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=found)
+    mysql_insert = mysql.insert(table)
+    return mysql_insert.on_duplicate_key_update(list(changes(mysql_insert.inserted)))
+
+
+def delete_chunk(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> bool:
+    """Delete a chunk of rows, which keeps locks short; return whether there may be more."""
+    if connection.dialect.name == "sqlite":
+        row_id = sa.literal_column("rowid", sa.Integer)
+        which = row_id.in_(sa.select(row_id).select_from(table).where(which).limit(_CHUNK))
+    limit = {f"{kind}_limit": _CHUNK for kind in _MYSQL_KINDS}
+    delete = sa.delete(table).where(which).with_dialect_options(**limit)
+    return connection.execute(delete).rowcount >= _CHUNK
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:

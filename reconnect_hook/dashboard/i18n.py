@@ -25,15 +25,7 @@ from flask_babel import lazy_gettext as _
 from markupsafe import Markup
 
 from reconnect_hook.auth import set_cookie
-from reconnect_hook.dashboard.channel_view import (
-    SHOWS,
-    SORTS,
-    ChannelHealth,
-    hours_in,
-    strip_begin,
-    strip_marks,
-    strip_spans,
-)
+from reconnect_hook.dashboard.channel_view import SHOWS, SORTS, ChannelHealth
 from reconnect_hook.dashboard.snapshot import ActiveProblem, GatewayPanels, Problem
 from reconnect_hook.delivery import WebhookFault
 from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptStep, StepKind
@@ -81,28 +73,14 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
     # Templates use the constants of this module by their names in lower case.
     constants = {name.lower(): value for name, value in globals().items() if name.isupper()}
+    used = (step_words, message_kind, moment, duration, number, percent, day, static, this_address)
     app.jinja_env.globals.update(
-        constants,
+        constants | {one.__name__: one for one in used},
         shows=SHOWS,
         sorts=SORTS,
-        named=panels.named,
-        several=lambda: panels.several,
-        all_gateways=lambda: list(panels.all),
+        panels=panels,
         version=__version__,
-        step_words=step_words,
-        message_kind=message_kind,
         banners=lambda problems: banners(problems, len(panels.all)),
-        strip_begin=strip_begin,
-        strip_marks=strip_marks,
-        strip_spans=strip_spans,
-        hours_in=hours_in,
-        moment=moment,
-        duration=duration,
-        number=number,
-        percent=percent,
-        day=day,
-        static=static,
-        this_address=this_address,
         _=gettext,
         ngettext=ngettext,
         pgettext=pgettext,

@@ -20,6 +20,7 @@ from reconnect_hook.message_audit import (
     wish_after,
 )
 from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
+from reconnect_hook.repository import prune_records
 from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
@@ -299,7 +300,7 @@ def test_records_of_channels_that_have_left_are_forgotten(world: _Audited) -> No
     assert world.missing() is None
     assert len(world.hook.auditor.repository.missed("loja")) == 1
     world.skip(31 * 86_400)
-    prune_audits(world.hook.database, GATEWAY, ["obra"])
+    prune_records(world.hook.database)
     assert world.hook.auditor.repository.missed("loja") == []
 
 

@@ -42,7 +42,8 @@ from reconnect_hook.repository import (
     store_rows,
 )
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.schema import channel, open_state, repair_log
+from reconnect_hook.schema import channel, missed_message, open_state, repair_log
+from tests.support.mariadb import MYSQLD
 from tests.support.states import StateClock, firing, open_rows, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
@@ -61,7 +62,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
         return sqlite_url(tmp_path)
     made = request.getfixturevalue("database")
     assert isinstance(made, sa.URL)
-    return made
+    # Other tests use mysql://, which is another dialect of SQLAlchemy.
+    return made if MYSQLD else made.set(drivername="mariadb+pymysql")
 
 
 @pytest.fixture
@@ -631,7 +633,14 @@ def test_a_long_history_goes_in_chunks(state: Database, clock: StateClock) -> No
             sa.insert(repair_log),
             [*(_log_row(old + number / 1000) for number in range(2500)), _log_row(clock.seconds)],
         )
-    assert [prune_records(state) for _ in range(3)] == [True, True, False]
+        missed = {"gateway": "removed", "key": "a", "at": old, "kind": "text", "chat": ""}
+        connection.execute(
+            sa.insert(missed_message),
+            [missed | {"id": str(number), "found_at": old} for number in range(1500)],
+        )
+    assert [prune_records(state) for _ in range(4)] == [True, True, True, False]
+    with state.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(missed_message)) == 0
     left = RepairHistory(state, GATEWAY, BACKOFF).of_channel("a")
     assert [one.finished_at for one in left] == [pytest.approx(clock.seconds)]
 
