@@ -71,11 +71,7 @@ class TestOpenwa(DeclaredContract):
         ),
         (
             "qr",
-            {
-                **_LISTED,
-                _ONE: (200, {"status": "qr_ready"}),
-                _QR: (400, {"message": "not ready"}),
-            },
+            {**_LISTED, _ONE: (200, {"status": "qr_ready"}), _QR: (400, {"message": "not ready"})},
             QrKind.INITIALIZING,
         ),
     )
@@ -102,11 +98,7 @@ class TestOpenwa(DeclaredContract):
         gateway, _ = answering_as(self.kind, monkeypatch, {"GET /api/sessions": (200, [entry])})
         (channel,) = gateway.list_channels().channels
         assert channel == Channel(
-            "loja",
-            Status.CONNECTED,
-            number="5500000000001",
-            activity=1782378115.0,
-            alias="u-1",
+            "loja", Status.CONNECTED, number="5500000000001", activity=1782378115.0, alias="u-1"
         )
 
     def test_a_channel_is_called_by_its_name_and_known_to_events_by_its_id(

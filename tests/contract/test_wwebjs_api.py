@@ -51,11 +51,7 @@ class TestWwebjsApi(DeclaredContract):
             },
             GatewayErrorKind.INVALID,
         ),
-        (
-            "qr",
-            {_STATUS: _state(None, "session_not_connected"), _IMAGE: (200, _PNG)},
-            QrKind.QR,
-        ),
+        ("qr", {_STATUS: _state(None, "session_not_connected"), _IMAGE: (200, _PNG)}, QrKind.QR),
         (
             "qr",
             {_STATUS: _state(None, "session_not_connected"), _IMAGE: _state(None, "not ready")},

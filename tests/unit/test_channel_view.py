@@ -317,10 +317,6 @@ def test_marks_and_hours_stand_where_they_belong() -> None:
         TimelineSpan(TimelineState.CONNECTED, 0, 90),
         TimelineSpan(TimelineState.DISCONNECTED, 90, 6),
     )
-    row = _row(
-        "loja",
-        strip=strip,
-        strip_marks=((99, True), (195, False)),
-    )
+    row = _row("loja", strip=strip, strip_marks=((99, True), (195, False)))
     assert hours_in(row, TimelineState.DISCONNECTED) == 1.5
     assert strip_marks(row) == [(95, False)], "what is older than the strip is not drawn"

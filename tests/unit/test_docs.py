@@ -139,10 +139,7 @@ def test_the_hooks_metrics_are_the_documented_ones(
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
     database = open_state(url)
     metrics.watch("wpp", RepairHistory(database, "wpp", Backoff(300)))
-    shared = {
-        "whatsapp_gateway_request_duration_seconds",
-        "whatsapp_gateway_request_errors_total",
-    }
+    shared = {"whatsapp_gateway_request_duration_seconds", "whatsapp_gateway_request_errors_total"}
     names = published(metrics.registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
     assert ours - shared == documented("## The hook")

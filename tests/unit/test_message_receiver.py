@@ -175,13 +175,7 @@ def signed(body: bytes, key: str = _TOKEN) -> str:
         # Evolution's "webhook by events" puts the event's name behind whatever the URL is.
         ("?token=not-a-real-token/%2B%3F%26/messages-upsert", {}),
         ("", {"X_Webhook_Hmac": signed(_BODY)}),
-        (
-            "",
-            {
-                "X_Webhook_Hmac": signed(_BODY).upper(),
-                "X_Webhook_Hmac_Algorithm": "sha512",
-            },
-        ),
+        ("", {"X_Webhook_Hmac": signed(_BODY).upper(), "X_Webhook_Hmac_Algorithm": "sha512"}),
     ],
 )
 def test_whoever_knows_the_token_may_post(
