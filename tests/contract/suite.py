@@ -301,11 +301,13 @@ class GatewayContract:
         assert world.simulator.state()["channels"][0]["zombie"] is False
         assert not _LOSING & set(world.asked)
 
-    def test_a_channel_that_is_well_is_left_alone(self, world: World) -> None:
+    def test_a_channel_that_is_well_is_left_alone_and_cannot_be_stuck(self, world: World) -> None:
         channel = world.channel()
         world.simulator.clear_requests()
 
-        assert world.gateway.reconnect(channel, silent=False).kind is QrKind.ACCEPTED
+        for stuck in (False, True):
+            answer = world.gateway.reconnect(channel, silent=False, stuck=stuck)
+            assert answer.kind is QrKind.ACCEPTED
         assert set(world.asked) == {self.looks_with}
 
     def test_a_session_that_is_just_starting_is_waited_for(self, world: World) -> None:
@@ -332,13 +334,6 @@ class GatewayContract:
 
         assert [one for one in world.asked if one not in _LOOKS] == self.heals_with
         assert not _LOSING & set(world.asked)
-
-    def test_only_a_start_can_be_stuck(self, world: World) -> None:
-        channel = world.channel()
-        world.simulator.clear_requests()
-
-        assert world.gateway.reconnect(channel, silent=False, stuck=True).kind is QrKind.ACCEPTED
-        assert set(world.asked) == {self.looks_with}
 
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         missing = Channel("nobody", Status.DISCONNECTED)
@@ -599,20 +594,24 @@ class GatewayContract:
 
     def test_an_echo_is_told_by_its_token_and_the_senders_copy_is_no_message(self) -> None:
         token = make_token(self.event_name)
-        for channel, outgoing, echoes in (
-            ("Loja 1", False, [token]),
-            ("obra", True, []),
-            ("obra", False, []),
+        words = f"Zapwatch: does this arrive? {token}"
+        for channel, outgoing, by_api, echoes in (
+            ("Loja 1", False, False, [(token, True)]),
+            ("obra", True, False, []),
+            ("obra", True, True, []),
+            ("obra", False, False, []),
         ):
-            message = SimulatedMessage(channel, outgoing=outgoing, words=f"Zapwatch: {token}")
-            assert [one.echo for one in self._read(message)] == echoes
+            message = SimulatedMessage(channel, outgoing, by_api, words=words)
+            assert [(one.echo, one.heard) for one in self._read(message)] == echoes
 
     def test_no_value_in_an_event_is_a_fault_of_zapwatch(self) -> None:
         words = make_token("Loja 1")
         message = SimulatedMessage("Loja 1", outgoing=False, id="3EB0", words=words)
         for event in _changed(APIS[self.kind].event(message, _NOW)):
             with suppress(EventError):
-                self.parse(event)
+                for found in self.parse(event):
+                    assert 0 < len(found.key) <= 255
+                    assert found.at <= _NOW
 
     def test_an_event_of_something_else_proves_nothing(self) -> None:
         assert self.parse(APIS[self.kind].other("loja")) == []

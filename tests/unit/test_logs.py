@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from zapwatch.config import SettingsError, parse
+from zapwatch.config import parse
 from zapwatch.config.settings import BY_NAME
 from zapwatch.server import FORMATTERS
 
@@ -54,15 +54,6 @@ def test_an_event_with_a_traceback_is_one_line(format_: str) -> None:
     line = _line(format_, "one\r\ntwo\x0b\x85three", fails=True)
     assert len(line.splitlines()) == 1
     assert "ValueError" in line
-
-
-def test_level_and_format_are_settings() -> None:
-    settings = parse({**_LEAST, "LOG_LEVEL": "Debug", "LOG_FORMAT": "json"})
-    assert (settings.log_level, settings.log_format) == ("debug", "json")
-    with pytest.raises(SettingsError, match="LOG_LEVEL must be debug, info, warning or error, not"):
-        parse({**_LEAST, "LOG_LEVEL": "loud"})
-    with pytest.raises(SettingsError, match="LOG_FORMAT must be logfmt or json, not 'xml'"):
-        parse({**_LEAST, "LOG_FORMAT": "xml"})
 
 
 def test_each_format_has_a_formatter() -> None:
