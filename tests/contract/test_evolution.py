@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import requests
 
 from demo.simulator.knobs import WhatsApp
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World
+from tests.contract.suite import SECRET, GatewayContract, Phone, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
@@ -128,13 +127,6 @@ class TestEvolution(GatewayContract):
                 call()
         assert set(world.asked) == {"status"}
 
-    def test_an_error_without_words_is_given_some(self) -> None:
-        with RawServer(answering({"error": True, "message": "[object Object]"})) as server:
-            gateway = EvolutionGateway(server.url, SECRET)
-            with pytest.raises(GatewayError, match="its log does") as caught:
-                gateway.query(Channel("loja", Status.CONNECTED))
-        assert "object Object" not in caught.value.detail
-
     def test_a_licence_that_is_not_activated_is_named(self) -> None:
         body = {"code": "LICENSE_REQUIRED", "message": "service not activated"}
         with RawServer(answering(body, status=503)) as server:
@@ -185,29 +177,6 @@ class TestEvolution(GatewayContract):
                     call()
                 assert caught.value.reason is GatewayErrorKind.INVALID
                 assert "the socket is gone" in caught.value.detail
-
-    @pytest.mark.parametrize(
-        ("path", "body"),
-        [("whatsappNumbers", {"numbers": [NUMBER]}), ("fetchProfile", {"number": NUMBER})],
-    )
-    def test_the_cache_calls_a_zombie_alive_and_the_query_does_not(
-        self, world: World, path: str, body: dict[str, object]
-    ) -> None:
-        channel = world.channel()
-        world.simulator.zombie("loja")
-        url = f"{world.server.url}/chat/{path}/loja"
-        answer = requests.post(url, json=body, headers={"apikey": SECRET}, timeout=20)
-        assert answer.ok
-        assert "xists" in answer.text
-        world.simulator.clear_requests()
-
-        with pytest.raises(GatewayError):
-            world.gateway.query(channel)
-
-    def test_a_code_that_is_null_is_waited_for(self, world: World) -> None:
-        world.simulator.drop("loja")
-        answer = world.gateway.reconnect(world.channel(), silent=False)
-        assert (answer.kind, answer.image) == (QrKind.INITIALIZING, None)
 
     @pytest.mark.parametrize(
         "entry", [None, 7, "loja", {}, {"name": 7}, {"name": ".."}, {"instance": {"name": "a"}}]

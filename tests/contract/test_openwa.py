@@ -101,11 +101,6 @@ class TestOpenwa(DeclaredContract):
             "loja", Status.CONNECTED, number="5500000000001", activity=1782378115.0, alias="u-1"
         )
 
-    def test_a_channel_is_called_by_its_name_and_known_to_events_by_its_id(
-        self, world: World
-    ) -> None:
-        assert world.channel().alias == openwa_id("loja")
-
     def test_what_needs_a_person_is_left_to_one(self, world: World) -> None:
         world.simulator.put_channel("loja", status_text="action_required")
         channel = world.channel()

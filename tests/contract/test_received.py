@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,14 +13,12 @@ from demo.simulator.apis.registry import APIS
 from demo.simulator.knobs import Posting
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.delivery import WebhookFault, WebhookMemory
-from reconnect_hook.message_audit import AuditResult, MessageAuditor
 from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, World
 from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, Status
-from zapwatch.config.readers import AuditMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.message import Delivered, Direction, Received, Wanted, bare_id, parse_event
+from zapwatch.messages.message import Direction, Received, Wanted, bare_id, parse_event
 
 _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages]
 _HOUR = 3600.0
@@ -248,54 +244,3 @@ def test_a_gateway_without_such_a_list_cannot_know(kind: str) -> None:
     received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0, 1))
 
     assert received == Received(cannot_know="this gateway has no call that lists messages")
-
-
-@dataclass
-class _Consumer:
-    """A source that has got some messages."""
-
-    got: set[str]
-
-    def delivered(
-        self, keys: Collection[str], since: float, _pause: Callable[[], None]
-    ) -> Delivered:
-        """Tell of the channel ``loja``."""
-        assert since < _since(0.5)
-        return Delivered(lambda _key, ids: self.got & set(ids), keys if self.got else ())
-
-
-def _since(hours: float) -> float:
-    return HandMovedClock().time() - hours * _HOUR
-
-
-@pytest.mark.parametrize(
-    ("got", "stores", "result", "missed"),
-    [
-        ({"A", "B", "C"}, True, AuditResult.COMPLETE, []),
-        ({"B", "OTHER"}, True, AuditResult.MISSED, ["A", "C"]),
-        ({"A", "B", "C"}, False, AuditResult.UNKNOWN, []),
-    ],
-)
-def test_an_audit_of_the_channel_finds_what_is_missing(
-    phone: Phone, got: set[str], stores: bool, result: AuditResult, missed: list[str]
-) -> None:
-    phone.world.simulator.put_channel("loja", stores=stores)
-    # The clocks of phones and servers differ by minutes.
-    for id_, ago in (("A", 3400), ("B", 2000), ("C", 1600), ("LATE", -120)):
-        phone.gets(id_, ago=ago)
-    consumer: Any = _Consumer(got)
-    book: Any = SimpleNamespace(recorded=lambda *_: (set(), set()))
-    auditor = MessageAuditor(
-        book,
-        phone.world.gateway,
-        consumer,
-        cast("Any", None),
-        lambda *_: None,
-        AuditMode.OFF,
-        clock=phone.world.clock,
-    )
-
-    [(_, audit)] = auditor.audit([(phone.world.channel(), _since(1))])
-
-    assert audit.result is result
-    assert [one.id for one in audit.missed] == missed

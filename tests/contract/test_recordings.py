@@ -110,6 +110,7 @@ class TestEvolution:
             gateway = EvolutionGateway(server.url, "SECRET")
             kind, detail = _error(lambda: gateway.reconnect(self.loja, silent=True))
         assert (kind, "object" in detail) == (GatewayErrorKind.INVALID, False)
+        assert "its log does" in detail
 
 
 class TestWppconnect:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import pytest
-import requests
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World, show_qr
 from tests.support.raw_server import RawServer, answering
@@ -182,19 +179,6 @@ class TestWppconnect(GatewayContract):
 
         world.gateway.reconnect(channel, silent=True)
         assert world.asked[-1] == "start_session"
-
-    def test_the_page_calls_a_zombie_connected_and_the_query_does_not(self, world: World) -> None:
-        channel = world.channel()
-        world.simulator.zombie("loja")
-        session = f"{world.server.url}/api/loja"
-        made = requests.post(f"{session}/{quote(SECRET, safe='')}/generate-token", timeout=20)
-        bearer = {"Authorization": f"Bearer {made.json()['token']}"}
-        told = requests.get(f"{session}/check-connection-session", headers=bearer, timeout=20)
-        assert told.json()["status"] is True
-        world.simulator.clear_requests()
-
-        with pytest.raises(GatewayError):
-            world.gateway.query(channel)
 
     def test_the_own_number_is_that_of_the_phone_that_is_paired_now(self, world: World) -> None:
         channel = world.channel()

@@ -148,7 +148,3 @@ class TestWuzapi(DeclaredContract):
         world.simulator.put_channel("loja", status_text=_FLAGS["not connected"])
         world.gateway.start_session("loja")
         assert world.simulator.requests("start_session")[0]["status"] == 500
-
-    def test_paired_in_the_meantime_is_no_failure(self, world: World) -> None:
-        world.simulator.put_channel("loja", status_text=_FLAGS["shows a code"])
-        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED

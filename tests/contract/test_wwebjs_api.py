@@ -113,11 +113,3 @@ class TestWwebjsApi(DeclaredContract):
             world.gateway.reconnect(Channel("nobody", Status.DISCONNECTED), silent=False)
         assert caught.value.reason is GatewayErrorKind.INVALID
         assert world.asked == ["status"]
-
-    def test_the_code_is_the_image_that_the_answer_is(self, world: World) -> None:
-        world.simulator.put_channel("loja", status="qr_required")
-
-        image = world.gateway.qr("loja").image
-
-        assert image is not None
-        assert image.startswith("data:image/png;base64,iVBORw0KGgo")

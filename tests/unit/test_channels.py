@@ -150,14 +150,3 @@ def test_a_status_nested_beyond_what_python_can_print_is_unknown() -> None:
         deep = [deep]
 
     assert Status.parse(deep) is Status.UNKNOWN
-
-
-@pytest.mark.parametrize("status", list(Status))
-def test_only_connected_means_connected(status: Status) -> None:
-    assert Channel("loja", status).connected is (status.value == "connected")
-
-
-def test_a_channel_keeps_the_spelling_of_the_gateway_beside_its_key() -> None:
-    channel = Channel("Pixel12 Digital", Status.CONNECTED)
-
-    assert (channel.id, channel.key) == ("Pixel12 Digital", "Pixel12 Digital")
