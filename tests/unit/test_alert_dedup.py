@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target, admit
+from reconnect_hook.alerts import Alert, AlertStatus, Target, admit
 from reconnect_hook.models import (
     COLUMNS,
     Backoff,
@@ -21,9 +21,8 @@ from reconnect_hook.models import (
     Phase,
     RepairCause,
 )
-from reconnect_hook.schema import open_state
 from tests.support.states import firing, locked, resolved, sqlite_url
-from tests.support.world import GATEWAY, World
+from tests.support.world import World
 from zapwatch.channels import Status
 from zapwatch.db import StateError
 from zapwatch.gateways.base import QrKind
@@ -322,15 +321,3 @@ def test_what_rests_on_a_rejected_payload_is_stored_by_itself(world: World) -> N
     assert isinstance(refused, StateError)
     assert stored == ["accepted"]
     assert world.row() is not None
-
-
-def test_an_alert_that_cannot_be_stored_is_not_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
-    database = open_state(sqlite_url(tmp_path))
-    writer = AlertWriter(database, GATEWAY, BACKOFF)
-    with locked(sqlite_url(tmp_path)), pytest.raises(StateError, match="locked"):
-        writer.accept([firing()])
-    assert writer.accept([firing()]) == ["accepted"], "nothing of the first one was there"
-    database.close()
