@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World
+from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, GatewayContract, Phone, World
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.base import GatewayError, QrKind
+from zapwatch.gateways.declaration import Declaration
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.messages.message import Wanted
@@ -197,3 +199,12 @@ class TestWaha(GatewayContract):
             gateway = WahaGateway(server.url, SECRET)
             channel = Channel("loja", Status.CONNECTED)
             assert gateway.send_text(channel, NUMBER, "hello") == message_id
+
+
+class TestDescribedWaha(GatewayContract):
+    """The adapter for described gateways, with one that Zapwatch also has an adapter for."""
+
+    kind = TestWaha.kind
+    declaration: ClassVar[Declaration | None] = DECLARED_WAHA
+    statuses = {raw: TestWaha.statuses[raw] for raw in DECLARED_WAHA.statuses}  # noqa: RUF012
+    heals_with = TestWaha.heals_with

@@ -142,9 +142,3 @@ class TestWuzapi(DeclaredContract):
         assert world.gateway.send_text(channel, number, "hello") is not None
         operations = [call["operation"] for call in world.simulator.requests()]
         assert operations == ["send", "list", "send"]
-
-    def test_one_that_is_connected_already_is_no_failure(self, world: World) -> None:
-        """wuzapi answers 500 to it."""
-        world.simulator.put_channel("loja", status_text=_FLAGS["not connected"])
-        world.gateway.start_session("loja")
-        assert world.simulator.requests("start_session")[0]["status"] == 500

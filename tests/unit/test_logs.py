@@ -8,15 +8,10 @@ import sys
 
 import pytest
 
+from tests.support.hooks import hook_settings
 from zapwatch.config import parse
 from zapwatch.config.settings import BY_NAME
 from zapwatch.server import FORMATTERS
-
-_LEAST = {
-    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
-    "WPP_GATEWAY_SECRET": "x",
-    "MESSAGE_LOG_URL": "none",
-}
 
 
 def _line(format_: str, message: str, *, fails: bool = False) -> str:
@@ -58,5 +53,5 @@ def test_an_event_with_a_traceback_is_one_line(format_: str) -> None:
 
 def test_each_format_has_a_formatter() -> None:
     for name in FORMATTERS:
-        assert parse({**_LEAST, "LOG_FORMAT": name}).log_format == name
+        assert parse(hook_settings("http://127.0.0.1:1", LOG_FORMAT=name)).log_format == name
     assert BY_NAME["LOG_FORMAT"].default in FORMATTERS

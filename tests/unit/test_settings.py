@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.certificates import self_signed
+from tests.support.hooks import hook_settings
 from tests.support.pixelhub import encrypt
 from zapwatch.channels import Channel, Status
 from zapwatch.config import (
     Listen,
+    Settings,
     SettingsError,
     SilenceMode,
     Sources,
     collect,
+    hook_link,
     load,
     parse,
     parse_env,
@@ -748,3 +752,29 @@ def test_the_settings_of_probes() -> None:
     assert probe.echo_numbers == {"Lo Ja": "5500000000001", "obra": "5500000000002"}
     assert probe.echo_text == "alô?"
     assert "5500000000001" not in repr(probe)
+
+
+def _at(**values: str) -> Settings:
+    return parse(hook_settings("http://127.0.0.1:1", **values))
+
+
+def test_a_link_begins_with_the_external_url() -> None:
+    given = _at(HOOK_EXTERNAL_URL="https://example.com:8443/zap/watch/")
+    assert hook_link(given) == "https://example.com:8443/zap/watch/"
+    link = hook_link(given, "/channels/Loja São/1?", gateway="a&b")
+    assert link == (
+        "https://example.com:8443/zap/watch/channels/Loja%20S%C3%A3o/1%3F?gateway=a%26b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "host"),
+    [
+        ("127.0.0.1:9862", "127.0.0.1"),
+        ("[::1]:9862", "[::1]"),
+        ("0.0.0.0:9862", platform.node()),
+        ("[::]:9862", platform.node()),
+    ],
+)
+def test_without_one_a_link_leads_to_where_the_hook_listens(listen: str, host: str) -> None:
+    assert hook_link(_at(HOOK_LISTEN=listen), "/x") == f"http://{host}:9862/x"
