@@ -11,7 +11,6 @@ import pytest
 from reconnect_hook.models import RepairCause
 from tests.support.simulated_world import SimulatedWorld
 from tests.support.world import Options
-from zapwatch.gateways import evolution, wppconnect
 from zapwatch.gateways.registry import ADAPTERS
 
 _LOSING = {"delete", "create"}
@@ -19,12 +18,8 @@ _DEAD: Any = {"session": "dead", "status": "disconnected"}
 
 
 @pytest.fixture(params=ADAPTERS)
-def make(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., SimulatedWorld]]:
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., SimulatedWorld]]:
     """Make worlds with a gateway of one kind after the other."""
-    monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(evolution, "_STEADY_PAUSE", 0.0)
     made: list[SimulatedWorld] = []
 
     def make(**options: Any) -> SimulatedWorld:
