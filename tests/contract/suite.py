@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,25 @@ class World:
         return [call["operation"] for call in self.simulator.requests() if call["status"] != 401]
 
 
+@contextmanager
+def world_of(
+    kind: str, declaration: Declaration | None = None, names: Sequence[str] = ("loja",)
+) -> Iterator[World]:
+    """Start a simulated gateway with these channels."""
+    clock = HandMovedClock()
+    with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
+        world = World(kind, server, clock, declaration)
+        for name in names:
+            world.simulator.put_channel(name, reconnect_seconds=1)
+        yield world
+        world.gateway.close()
+        # What is answered without asking WhatsApp calls a zombie alive.
+        assert "cached" not in world.asked
+        # A look that starts what was stopped is a repair every minute; one that marks messages
+        # as read, or downloads each file, is none.
+        assert "careless" not in world.asked
+
+
 class Phone:
     """Lets messages arrive at the channel ``loja`` of a simulated gateway."""
 
@@ -205,17 +224,8 @@ class GatewayContract:
 
     @pytest.fixture
     def world(self) -> Iterator[World]:
-        clock = HandMovedClock()
-        with SimulatorServer(SECRET, api=self.kind, clock=clock, traffic_seconds=3600) as server:
-            world = World(self.kind, server, clock, self.declaration)
-            world.simulator.put_channel("loja", reconnect_seconds=1)
-            world.simulator.put_channel("Pixel12 Digital/+", reconnect_seconds=1)
+        with world_of(self.kind, self.declaration, names=CHANNELS) as world:
             yield world
-            world.gateway.close()
-            # What is answered without asking WhatsApp calls a zombie alive.
-            assert "cached" not in world.asked
-            # A look that starts what was stopped is a repair every minute.
-            assert "careless" not in world.asked
 
     def show(self, world: World, raw: object) -> None:
         """Let the gateway show a word as the status of the channel ``loja``."""

@@ -11,10 +11,8 @@ import pytest
 from demo.simulator.apis.calls import WEBHOOK_SECRET
 from demo.simulator.apis.registry import APIS
 from demo.simulator.knobs import Posting
-from demo.simulator.server import SimulatorServer
 from reconnect_hook.delivery import WebhookFault, WebhookMemory
-from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, World
-from tests.support.clock import HandMovedClock
+from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, world_of
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import ADAPTERS
@@ -27,15 +25,9 @@ _HOUR = 3600.0
 @pytest.fixture(params=[*_LISTING, "waha by chat", "waha described"])
 def phone(request: pytest.FixtureRequest) -> Iterator[Phone]:
     kind, _, way = request.param.partition(" ")
-    declared = DECLARED_WAHA if way == "described" else None
-    clock = HandMovedClock()
-    with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
-        world = World(kind, server, clock, declared)
+    with world_of(kind, DECLARED_WAHA if way == "described" else None) as world:
         world.simulator.put_channel("loja", engine="WEBJS" if way == "by chat" else "NOWEB")
         yield Phone(world)
-        world.gateway.close()
-        # Neither a mark as read nor a download of each file may come of a look.
-        assert "careless" not in world.asked
 
 
 def test_all_messages_of_the_time_are_listed_and_no_others(phone: Phone) -> None:
@@ -196,7 +188,7 @@ def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(
     kind: str, posting: Posting, fault: WebhookFault | None, before: WebhookFault | None
 ) -> None:
     """``before``: what is told where it was never read while messages arrived."""
-    for world in _world_of(kind):
+    with world_of(kind) as world:
         new = WebhookMemory.load(None)
         good = new
         for at in (100.0, 4000.0):
@@ -226,15 +218,6 @@ def test_a_list_that_fails_is_no_empty_one(phone: Phone, fault: str) -> None:
 
     with pytest.raises(GatewayError):
         phone.received()
-
-
-def _world_of(kind: str) -> Iterator[World]:
-    clock = HandMovedClock()
-    with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
-        world = World(kind, server, clock)
-        world.simulator.put_channel("loja")
-        yield world
-        world.gateway.close()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ADAPTERS if kind not in _LISTING])

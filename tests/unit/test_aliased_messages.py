@@ -74,12 +74,13 @@ class Source:
 class Listed:
     """The channel list; counts how often it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *channels: Channel) -> None:
         self.times = 0
+        self._channels = channels or (_LOJA, _OBRA)
 
     def __call__(self) -> list[Channel]:
         self.times += 1
-        return [_LOJA, _OBRA]
+        return [*self._channels]
 
 
 def test_what_is_known_under_either_name_is_the_channels() -> None:
@@ -104,17 +105,11 @@ def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
 
 
 def test_an_alias_that_the_list_does_not_tell_costs_no_list_each_time() -> None:
-    looks = 0
-
-    def listed() -> list[Channel]:
-        nonlocal looks
-        looks += 1
-        return [Channel("Loja 1", Status.UNKNOWN)]
-
+    listed = Listed(Channel("Loja 1", Status.UNKNOWN))
     messages = AliasedMessages(Source(), _NAMED, listed)
     for _ in range(3):
         assert messages.recent(60).ages["Loja 1"] == 60
-    assert looks == 1
+    assert listed.times == 1
 
 
 def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:

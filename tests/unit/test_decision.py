@@ -87,6 +87,10 @@ def called(phase: Phase, **columns: Any) -> ChannelRow:
     return row(**{**usual, **columns})
 
 
+def thrown(step: Step, **columns: Any) -> ChannelRow:
+    return called(Phase.RESTARTING, step=step, restarting=True, **columns)
+
+
 def probe(**columns: Any) -> ChannelRow:
     return row(**{"intent": Intent.PROBE, "cause": RepairCause.SUSPECT, **columns})
 
@@ -109,6 +113,7 @@ DOWN = seen(Status.DISCONNECTED)
 STARTING = seen(Status.INITIALIZING)
 QR = seen(Status.QR_REQUIRED)
 _THIS = Channel("Loja", Status.CONNECTED)
+_THIRD = {"attempts": 3, "called_at": NOW - 300}
 _RETRY = {"attempts": 1, "failures": 1, "called_at": NOW - 100}
 
 
@@ -121,6 +126,12 @@ _RECONNECTED = _end(Outcome.RECONNECTED)
 _UNKNOWN = End(Outcome.UNKNOWN_CHANNEL, retries=False)
 _ASK = MakeCall(Step.RECONNECT)
 _CREATE = MakeCall(Step.CREATE)
+_CODE = MakeCall(Step.QR)
+_RESUMED = Probe(resumes=True)
+_STILL_DOWN = _end(Outcome.STILL_DISCONNECTED, Status.DISCONNECTED)
+_SEEN_DOWN = Close(Channel("Loja", Status.DISCONNECTED), well=False)
+_LISTED_STILL = "the session was to be thrown away, and is still listed"
+_NOT_GONE = _end(Outcome.FAILED, Status.DISCONNECTED, detail=_LISTED_STILL)
 _NEEDS_SCAN = _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED)
 
 
@@ -132,26 +143,18 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     # What nobody has in hand any more.
     "2 calling": (row(phase=Phase.CALLING, epoch=2), DOWN, _ASK),
     "2 calling, well": (row(phase=Phase.CALLING, epoch=2), CONNECTED, _RECOVERED),
-    "2 calling again": (called(Phase.CALLING, epoch=2, step=Step.QR), DOWN, MakeCall(Step.QR)),
+    "2 calling again": (called(Phase.CALLING, epoch=2, step=Step.QR), DOWN, _CODE),
     "2 proving": (called(Phase.PROVING, epoch=2), DOWN, Wait()),
     "2 probing": (
         probe(phase=Phase.PROBING, epoch=2, probe_began_at=NOW - 60),
         CONNECTED,
-        Probe(resumes=True),
+        _RESUMED,
     ),
     "2 probing, raised": (row(phase=Phase.PROBING), DOWN, _ASK),
     # A session that was thrown away.
-    "3 deleted": (called(Phase.RESTARTING, step=Step.DELETE, restarting=True), ABSENT, _CREATE),
-    "3 not created yet": (
-        called(Phase.RESTARTING, step=Step.CREATE, deadline=NOW + 5, restarting=True),
-        ABSENT,
-        Wait(NOW + 5),
-    ),
-    "3 created again": (
-        called(Phase.RESTARTING, step=Step.CREATE, deadline=NOW, restarting=True),
-        ABSENT,
-        _CREATE,
-    ),
+    "3 deleted": (thrown(Step.DELETE), ABSENT, _CREATE),
+    "3 not created yet": (thrown(Step.CREATE, deadline=NOW + 5), ABSENT, Wait(NOW + 5)),
+    "3 created again": (thrown(Step.CREATE, deadline=NOW), ABSENT, _CREATE),
     "3 flag": (row(restarting=True), ABSENT, _CREATE),
     "3 its leader died": (
         row(restarting=True, phase=Phase.CALLING, epoch=2, called_at=NOW - 1),
@@ -164,15 +167,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
         Wait(NOW + 200),
     ),
     "3b not gone yet": (called(Phase.RESTARTING, step=Step.DELETE), DOWN, Wait()),
-    "3b not gone": (
-        called(Phase.RESTARTING, step=Step.DELETE, deadline=NOW),
-        DOWN,
-        _end(
-            Outcome.FAILED,
-            Status.DISCONNECTED,
-            detail="the session was to be thrown away, and is still listed",
-        ),
-    ),
+    "3b not gone": (called(Phase.RESTARTING, step=Step.DELETE, deadline=NOW), DOWN, _NOT_GONE),
     "3b is there": (called(Phase.RESTARTING, step=Step.CREATE), DOWN, _ASK),
     # Who is not listed.
     "4 repair": (row(), ABSENT, _UNKNOWN),
@@ -214,7 +209,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "15": (probe(), heard(36), Probe()),
     "15 asked by a person": (probe(cause=RepairCause.ASKED), heard(1), Probe()),
     "15 probed lately": (probe(probe_began_at=NOW - 600), CONNECTED, Wait(NOW + 300)),
-    "15 probed lately, asked by a person": (
+    "15 probed lately, asked": (
         probe(cause=RepairCause.ASKED, probe_began_at=NOW - 600),
         CONNECTED,
         Probe(),
@@ -223,30 +218,22 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "15 goes on": (
         probe(step=Step.POSTPONED, deadline=NOW, probe_began_at=NOW - 60),
         CONNECTED,
-        Probe(resumes=True),
+        _RESUMED,
     ),
     # A channel that is not.
-    "16 recheck": (
-        row(intent=Intent.RECHECK),
-        DOWN,
-        Close(Channel("Loja", Status.DISCONNECTED), well=False),
-    ),
+    "16 recheck": (row(intent=Intent.RECHECK), DOWN, _SEEN_DOWN),
     "16 probe": (probe(), QR, Close(Channel("Loja", Status.QR_REQUIRED), well=False)),
     "17 verifying": (called(Phase.VERIFYING), QR, _NEEDS_SCAN),
     "17 starting": (called(Phase.STARTING), QR, _NEEDS_SCAN),
-    "19": (
-        called(Phase.VERIFYING, deadline=NOW, stuck=2),
-        DOWN,
-        _end(Outcome.STILL_DISCONNECTED, Status.DISCONNECTED),
-    ),
+    "19": (called(Phase.VERIFYING, deadline=NOW, stuck=2), DOWN, _STILL_DOWN),
     "20": (called(Phase.VERIFYING), STARTING, Wait()),
     "21": (called(Phase.STARTING), STARTING, Wait()),
-    "22": (called(Phase.STARTING), DOWN, MakeCall(Step.QR)),
+    "22": (called(Phase.STARTING), DOWN, _CODE),
     "22 after 5 s": (called(Phase.STARTING, called_at=NOW - 4), DOWN, Wait()),
     "22 started, after 2 s": (
         called(Phase.STARTING, called_at=NOW - 3, step=Step.START),
         DOWN,
-        MakeCall(Step.QR),
+        _CODE,
     ),
     "22 created, after 2 s": (called(Phase.STARTING, step=Step.CREATE), DOWN, _ASK),
     "22 over": (called(Phase.STARTING, deadline=NOW), STARTING, Verify()),
@@ -266,16 +253,8 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "25 force": (row(intent=Intent.FORCE, **_RETRY), DOWN, _ASK),
     "25 pause over": (row(paused=True, paused_until=NOW), DOWN, _ASK),
     # Another status, or another cause, ends a long backoff; the cooldown stays.
-    "25 other status": (
-        row(attempts=3, called_at=NOW - 300, last_status=Status.QR_REQUIRED),
-        DOWN,
-        _ASK,
-    ),
-    "25 other cause": (
-        row(attempts=3, called_at=NOW - 300, last_cause=RepairCause.SILENT),
-        DOWN,
-        _ASK,
-    ),
+    "25 other status": (row(**_THIRD, last_status=Status.QR_REQUIRED), DOWN, _ASK),
+    "25 other cause": (row(**_THIRD, last_cause=RepairCause.SILENT), DOWN, _ASK),
 }
 
 

@@ -150,12 +150,6 @@ class TestRendering:
         rendering.join(60)
         assert counted.page.get("", "") is not before
 
-    def test_a_change_is_rendered_by_a_thread_of_its_own(self, counted: Counted) -> None:
-        counted.page.start()
-        counted.body()
-        counted.page.invalidate()
-        wait_until(lambda: b"times 2.0" in counted.body(), 60, "the change to be rendered")
-
     def test_a_change_during_a_rendering_is_rendered_after_it(self, counted: Counted) -> None:
         counted.body()
         counted.collector.may_go_on.clear()
