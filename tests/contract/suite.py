@@ -261,7 +261,6 @@ class GatewayContract:
     def test_no_session_yet_is_not_a_gateway_that_fails(self, world: World) -> None:
         for channel in ("loja", "Pixel12 Digital/+"):
             world.simulator.remove(channel)
-
         assert world.gateway.list_channels() == ChannelList(())
 
     def test_a_dropped_channel_is_reconnected_without_a_qr_code(self, world: World) -> None:
@@ -276,10 +275,8 @@ class GatewayContract:
 
     def test_an_unpaired_channel_shows_a_qr_code_until_it_is_scanned(self, world: World) -> None:
         world.simulator.unpair("loja")
-
         world.gateway.reconnect(world.channel(), silent=False)
         answer = world.gateway.qr("loja")
-
         assert answer.kind is QrKind.QR
         assert answer.image is not None
         assert self.png_of(world, answer.image).startswith(b"\x89PNG")
@@ -290,7 +287,6 @@ class GatewayContract:
 
     def test_a_session_that_is_not_started_can_be(self, world: World) -> None:
         world.simulator.put_channel("loja", session="not_started", status="disconnected")
-
         assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
         world.gateway.start_session("loja")
         if world.gateway.qr("loja").kind is QrKind.INITIALIZING:
@@ -302,9 +298,7 @@ class GatewayContract:
         channel = world.channel()
         assert channel.connected
         world.simulator.clear_requests()
-
         world.gateway.reconnect(channel, silent=True)
-
         assert [one for one in world.asked if one not in _LOOKS] == self.heals_with
         world.clock.forward(1)
         assert world.channel().connected
@@ -314,7 +308,6 @@ class GatewayContract:
     def test_a_channel_that_is_well_is_left_alone_and_cannot_be_stuck(self, world: World) -> None:
         channel = world.channel()
         world.simulator.clear_requests()
-
         for stuck in (False, True):
             answer = world.gateway.reconnect(channel, silent=False, stuck=stuck)
             assert answer.kind is QrKind.ACCEPTED
@@ -328,9 +321,7 @@ class GatewayContract:
         channel = world.channel()
         assert channel.status is Status.INITIALIZING
         world.simulator.clear_requests()
-
         world.gateway.reconnect(channel, silent=False)
-
         assert set(world.asked) <= {self.looks_with, "row"}
         assert "restart" not in world.asked
         assert "close_session" not in world.asked
@@ -339,22 +330,18 @@ class GatewayContract:
         world.simulator.put_channel("loja", status="initializing")
         channel = world.channel()
         world.simulator.clear_requests()
-
         world.gateway.reconnect(channel, silent=False, stuck=True)
-
         assert [one for one in world.asked if one not in _LOOKS] == self.heals_with
         assert not _LOSING & set(world.asked)
 
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         missing = Channel("nobody", Status.DISCONNECTED)
-
         error = _failure(lambda: world.gateway.reconnect(missing, silent=False))
         assert (error.reason, error.http_status) == (GatewayErrorKind.HTTP, 404)
 
     def test_a_wrong_key_is_told_from_other_failures(self, world: World) -> None:
         gateway = world.another(secret="another one")
         channel = Channel("loja", Status.CONNECTED, number=NUMBER)
-
         for call in (
             gateway.list_channels,
             lambda: gateway.reconnect(channel, silent=True),
@@ -487,9 +474,7 @@ class GatewayContract:
         gateway = world.another(qr_timeout=0.5)
         gateway.qr("loja")  # for the token that one API wants
         world.simulator.fault("send", "hang", effect=True)
-
         error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
-
         assert error.reason is GatewayErrorKind.TIMEOUT
         wait_until(lambda: len(world.born) == 1, 20, "the message")
 
@@ -515,13 +500,11 @@ class GatewayContract:
         self, world: World
     ) -> None:
         world.simulator.put_channel("loja", session="dead", status="disconnected")
-
         world.gateway.delete("loja")
         listed = {channel.id for channel in world.gateway.list_channels().channels}
         assert ("loja" in listed) is world.gateway.keeps_channel
         world.gateway.create("loja")
         world.gateway.reconnect(world.channel(), silent=False)
-
         assert world.gateway.qr("loja").kind is QrKind.QR
 
     def test_a_pairing_code_connects_the_phone_that_it_is_for(self, world: World) -> None:
@@ -629,7 +612,6 @@ class GatewayContract:
 
     def test_hints_and_port_are_there_for_each_failure(self) -> None:
         adapter = ADAPTERS[self.kind]
-
         assert set(adapter.hints) == set(GatewayErrorKind)
         assert all(re.fullmatch(r"[^\n]{20,100}", hint) for hint in adapter.hints.values())
         assert adapter.usual_port > 1023 or self.kind in PUBLIC_URLS

@@ -83,12 +83,10 @@ class TestEvolution(GatewayContract):
     ) -> None:
         world.simulator.put_channel("nova", session="unpaired", whatsapp=how)
         channel = world.channel("nova")
-
         for _ in range(10):
             world.gateway.reconnect(channel, silent=False)
             world.gateway.qr("nova")
             world.gateway.start_session("nova")
-
         assert _clients(world, "nova") == 1
         world.simulator.put_channel("nova", whatsapp="reachable")
         assert world.gateway.qr("nova").kind is QrKind.QR
@@ -96,11 +94,9 @@ class TestEvolution(GatewayContract):
     def test_a_code_that_waits_is_shown_and_not_restarted(self, world: World) -> None:
         world.simulator.unpair("loja")
         world.gateway.reconnect(world.channel(), silent=False)
-
         for _ in range(3):
             assert world.gateway.reconnect(world.channel(), silent=False, stuck=True).image
             assert world.gateway.qr("loja").image
-
         assert _clients(world) == 1
         assert "restart" not in world.asked
 
@@ -117,7 +113,6 @@ class TestEvolution(GatewayContract):
         channel = world.channel()
         assert channel.status is Status.UNKNOWN
         world.simulator.clear_requests()
-
         for call in (
             lambda: world.gateway.reconnect(channel, silent=False, stuck=True),
             lambda: world.gateway.qr("loja"),
@@ -141,7 +136,6 @@ class TestEvolution(GatewayContract):
         assert channel.number == world.simulator.number("loja")
         assert channel.number not in repr(channel)
         assert channel.message_count == 0
-
         world.gateway.send_text(channel, "5500000000001", "hello")
         assert world.channel().message_count == 1
 
@@ -150,7 +144,6 @@ class TestEvolution(GatewayContract):
         channel = world.channel("oficial")
         assert (channel.connected, channel.repairable) == (True, False)
         world.simulator.clear_requests()
-
         with pytest.raises(GatewayError):
             world.gateway.reconnect(channel, silent=True)
         assert world.asked == []
@@ -158,7 +151,6 @@ class TestEvolution(GatewayContract):
     def test_a_closed_instance_is_never_restarted(self, world: World) -> None:
         channel = world.channel()
         world.simulator.drop("loja")
-
         world.gateway.reconnect(channel, silent=True)
         assert "restart" not in world.asked
 
@@ -190,7 +182,6 @@ class TestEvolution(GatewayContract):
         hostile["integration"] = "WHATSAPP-BUSINESS"  # not asked for its status
         with RawServer(answering([entry, hostile])) as server:
             listed = EvolutionGateway(server.url, SECRET).list_channels()
-
         assert listed.channels == (Channel("loja", Status.UNKNOWN, repairable=False),)
         assert sum(listed.left_out.values()) == 1
 
@@ -198,13 +189,11 @@ class TestEvolution(GatewayContract):
         phone = Phone(world)
         phone.gets("A")
         world.simulator.drop("loja")
-
         assert phone.ids() == {"A"}
 
     def test_a_time_without_messages_is_known_where_it_stores_any(self, world: World) -> None:
         phone = Phone(world)
         phone.gets("OLD", ago=5 * 3600)
-
         assert phone.ids() == set()
 
     def test_a_server_that_ignores_page_and_filter_is_noticed(self) -> None:

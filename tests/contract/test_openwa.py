@@ -105,7 +105,6 @@ class TestOpenwa(DeclaredContract):
         world.simulator.put_channel("loja", status_text="action_required")
         channel = world.channel()
         world.simulator.clear_requests()
-
         with pytest.raises(GatewayError, match="a status that is for a person: action_required"):
             world.gateway.reconnect(channel, silent=False)
         assert world.asked == ["status"]

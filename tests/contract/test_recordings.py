@@ -58,7 +58,6 @@ class TestEvolution(Recorded):
     def test_the_list(self) -> None:
         with self.given("list", "state, Baileys, WhatsApp out of reach") as (gateway, server):
             listed = gateway.list_channels()
-
         assert [(c.id, c.status, c.repairable, c.number) for c in listed.channels] == [
             ("evochan", Status.CONNECTED, False, None),
             ("evobiz", Status.CONNECTED, False, None),
@@ -136,7 +135,6 @@ class TestWppconnect(Recorded):
         names = ("status, start failed", "close after a failed start", "start after that close")
         with self.given(*names, secret="SECRETKEY") as (gateway, server):
             answer = gateway.reconnect(self.loja, silent=False, stuck=True)
-
         assert answer.kind is QrKind.INITIALIZING
         assert [path.rpartition("/")[2] for method, path in server.asked if method == "POST"] == [
             "generate-token",

@@ -36,7 +36,6 @@ class TestWaha(GatewayContract):
         world.simulator.flap("loja")
         channel = world.channel()
         assert channel.status is Status.INITIALIZING
-
         assert world.gateway.reconnect(channel, silent=False).kind is QrKind.INITIALIZING
         world.clock.forward(1)
         assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
@@ -50,10 +49,8 @@ class TestWaha(GatewayContract):
         world.gateway.reconnect(world.channel(), silent=False)
         assert world.gateway.qr("loja").kind is QrKind.QR
         world.clock.forward(180)
-
         assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
         world.gateway.start_session("loja")
-
         assert world.asked[-1] == "restart", "start does nothing to one that has failed"
         assert world.gateway.qr("loja").kind is QrKind.QR
 
@@ -109,7 +106,6 @@ class TestWaha(GatewayContract):
         world.gateway.send_text(world.channel(), NUMBER, "hello")
         assert world.channel().activity is None, "it has none"
         world.simulator.drop("loja")
-
         gateway.reconnect(world.channel(), silent=False)
         world.clock.forward(1)
         assert world.channel().connected
@@ -122,7 +118,6 @@ class TestWaha(GatewayContract):
     def test_number_and_activity_are_told_in_seconds(self, world: World) -> None:
         assert world.channel().activity is None, "none yet: unknown, and not silent"
         world.gateway.send_text(world.channel(), NUMBER, "hello")
-
         channel = world.channel()
         assert channel.number == world.simulator.number("loja")
         assert channel.activity == pytest.approx(world.clock.time(), abs=0.001)
@@ -153,7 +148,6 @@ class TestWaha(GatewayContract):
         ]
         with RawServer(answering([{}, 7, *entries])) as server:
             listed = WahaGateway(server.url, SECRET).list_channels()
-
         assert listed.channels == tuple(
             Channel(f"loja {n}", Status.CONNECTED, number=number) for n in range(len(odd))
         )
@@ -178,7 +172,6 @@ class TestWaha(GatewayContract):
             file.write_text(yaml.safe_dump({"gateways": [one]}))
             (access,) = read_gateways(str(file), {"MESSAGE_SOURCE": "none", **settings})
             found = make_gateway(access, observe=lambda *_: None).list_channels()
-
         assert {channel.id: channel.status for channel in found.channels} == listed
         assert set(found.ignored) == {"loja", "obra"} - set(listed)
 

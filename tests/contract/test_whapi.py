@@ -37,7 +37,6 @@ class TestWhapi(GatewayContract):
         """Without channels at Whapi every token is wrong."""
         for channel in CHANNELS:
             world.simulator.remove(channel)
-
         with pytest.raises(GatewayError) as caught:
             world.gateway.list_channels()
         assert caught.value.reason is GatewayErrorKind.UNAUTHORIZED
@@ -45,7 +44,6 @@ class TestWhapi(GatewayContract):
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         """The settings name the channels, so that nothing needs to be asked."""
         missing = Channel("nobody", Status.DISCONNECTED)
-
         with pytest.raises(GatewayError, match="name no such channel"):
             world.gateway.reconnect(missing, silent=False)
         assert not world.asked
@@ -56,7 +54,6 @@ class TestWhapi(GatewayContract):
         channel = world.channel()
         assert channel.connected
         world.simulator.clear_requests()
-
         with pytest.raises(GatewayError, match="has no call that reconnects such a channel"):
             world.gateway.reconnect(channel, silent=True)
         assert world.asked == ["status"]
@@ -74,9 +71,7 @@ class TestWhapi(GatewayContract):
     def test_a_list_asks_for_each_channel_and_starts_none(self, world: World) -> None:
         world.simulator.put_channel("loja", status="disconnected")
         world.simulator.clear_requests()
-
         listed = {channel.id: channel for channel in world.gateway.list_channels().channels}
-
         assert {name: one.status for name, one in listed.items()} == {
             "loja": Status.DISCONNECTED,
             "Pixel12 Digital/+": Status.CONNECTED,
@@ -88,13 +83,11 @@ class TestWhapi(GatewayContract):
 
     def test_the_name_in_log_and_events_is_learned(self, world: World) -> None:
         channel = world.channel()
-
         assert channel.alias == whapi_id("loja")
         assert channel.message_key == whapi_id("loja")
 
     def test_one_wrong_token_is_that_channels_alone(self, world: World) -> None:
         world.simulator.remove("loja")
-
         assert world.channel() == Channel("loja", Status.UNKNOWN)
         assert world.channel("Pixel12 Digital/+").connected
         with pytest.raises(GatewayError) as caught:
@@ -126,9 +119,7 @@ class TestWhapi(GatewayContract):
     @pytest.mark.parametrize("text", ["NOT_INIT", "ERROR"])
     def test_one_that_is_down_is_woken(self, world: World, text: str) -> None:
         world.simulator.put_channel("loja", status_text=text)
-
         answer = world.gateway.reconnect(world.channel(), silent=False)
-
         assert answer.kind is QrKind.INITIALIZING
         assert world.asked[-1] == "restart"
 
@@ -139,16 +130,13 @@ class TestWhapi(GatewayContract):
         )
         assert world.channel().activity is None
         world.simulator.clear_requests()
-
         listed = world.another(messages="activity").list_channels().channels
-
         activity = {channel.id: channel.activity for channel in listed}
         assert activity["loja"] == pytest.approx(world.clock.time(), abs=1)
         assert sorted(world.asked) == ["messages", "messages", "status", "status"]
 
     def test_a_logout_of_one_that_is_logged_out_is_none_to_complain_of(self, world: World) -> None:
         world.simulator.put_channel("loja", status="qr_required")
-
         world.gateway.delete("loja")
         assert world.simulator.requests("delete")[0]["status"] == 409
 

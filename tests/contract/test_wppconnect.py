@@ -42,15 +42,12 @@ class TestWppconnect(GatewayContract):
         monkeypatch.setattr(wppconnect, "_STATUS_SECONDS", 2.0)
         world.simulator.put_channel("obra")
         world.simulator.fault("status", "hang", channel="loja")
-
         listed = {c.id: c.status for c in world.gateway.list_channels().channels}
-
         assert listed.pop("loja") is Status.UNKNOWN
         assert set(listed.values()) == {Status.CONNECTED}
 
     def test_sessions_that_all_fail_are_a_gateway_that_fails(self, world: World) -> None:
         world.simulator.fault("status", "html_502")
-
         with pytest.raises(GatewayError) as caught:
             world.gateway.list_channels()
         assert caught.value.reason is GatewayErrorKind.HTML
@@ -59,7 +56,6 @@ class TestWppconnect(GatewayContract):
         world.gateway.qr("loja")
         world.gateway.qr("loja")
         assert len(world.simulator.requests("token")) == 1
-
         world.simulator.fault("status", "unauthorized", times=1)
         assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
         assert len(world.simulator.requests("token")) == 2
@@ -139,7 +135,6 @@ class TestWppconnect(GatewayContract):
             world.clock.forward(10)
             assert world.channel().status is Status.INITIALIZING, "the browser is still running"
         assert 'log says "The browser is already running"' in world.gateway.starting_hint
-
         world.simulator.kill_browser("loja")
         world.gateway.reconnect(world.channel(), silent=False, stuck=True)
         world.clock.forward(10)
@@ -148,10 +143,8 @@ class TestWppconnect(GatewayContract):
 
     def test_a_pairing_that_is_thrown_away_is_followed_by_a_start(self, world: World) -> None:
         _fail_start(world)
-
         world.gateway.delete("loja")
         world.gateway.create("loja")
-
         assert world.channel().status is Status.QR_REQUIRED
         assert world.gateway.qr("loja").kind is QrKind.QR
 
@@ -162,7 +155,6 @@ class TestWppconnect(GatewayContract):
         monkeypatch.setattr(wppconnect, "_CLOSE_SECONDS", 0.3)
         _fail_start(world)
         world.simulator.fault("close_session", fault)
-
         with pytest.raises(GatewayError, match="its pairing is kept"):
             world.gateway.delete("loja")
         paths = [call["path"] for call in world.simulator.requests("delete")]
@@ -176,7 +168,6 @@ class TestWppconnect(GatewayContract):
         world.simulator.zombie("loja")
         channel = world.channel()
         world.simulator.fault("close_session", fault)
-
         world.gateway.reconnect(channel, silent=True)
         assert world.asked[-1] == "start_session"
 
@@ -192,7 +183,6 @@ class TestWppconnect(GatewayContract):
 
     def test_an_open_session_is_logged_out(self, world: World) -> None:
         world.gateway.delete("loja")
-
         assert [call["path"] for call in world.simulator.requests("delete")] == [
             "/api/loja/logout-session"
         ]
@@ -200,7 +190,6 @@ class TestWppconnect(GatewayContract):
     def test_an_answer_that_is_no_success_is_none(self, world: World) -> None:
         channel = world.channel()
         world.simulator.fault("send", "wrong_shape_nested")
-
         with pytest.raises(GatewayError):
             world.gateway.send_text(channel, NUMBER, "hello")
 
@@ -208,12 +197,10 @@ class TestWppconnect(GatewayContract):
         phone = Phone(world)
         phone.gets("A")
         world.simulator.drop("loja")
-
         assert "session is down" in phone.received().cannot_know
 
     def test_a_chat_that_does_not_open_leaves_the_others(self, world: World) -> None:
         phone = Phone(world)
         phone.gets("A")
         world.simulator.fault("messages", "chat_not_open")
-
         assert "does not open" in phone.received().cannot_know

@@ -136,7 +136,6 @@ class TestWuzapi(DeclaredContract):
         channel, number = world.channel(), world.simulator.number("Pixel12 Digital/+")
         world.simulator.fault("send", "unauthorized", times=1)
         world.simulator.clear_requests()
-
         with pytest.raises(GatewayError):
             world.gateway.send_text(channel, number, "hello")
         assert world.gateway.send_text(channel, number, "hello") is not None

@@ -100,7 +100,6 @@ class TestWwebjsApi(DeclaredContract):
         world.simulator.clear_requests()
         world.gateway.reconnect(channel, silent=False, stuck=True)
         assert world.asked == ["status", "qr", "restart"]
-
         world.simulator.put_channel("loja", status="qr_required")
         world.simulator.clear_requests()
         answer = world.gateway.reconnect(channel, silent=False, stuck=True)
@@ -113,3 +112,9 @@ class TestWwebjsApi(DeclaredContract):
             world.gateway.reconnect(Channel("nobody", Status.DISCONNECTED), silent=False)
         assert caught.value.reason is GatewayErrorKind.INVALID
         assert world.asked == ["status"]
+
+    def test_the_code_is_the_image_that_the_answer_is(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="qr_required")
+        image = world.gateway.qr("loja").image
+        assert image is not None
+        assert image.startswith("data:image/png;base64,iVBORw0KGgo")

@@ -140,7 +140,6 @@ def test_a_broken_delivery_needs_somebody_until_a_message_arrives(
     probed: Probed | None, last_message: float | None, broken: bool
 ) -> None:
     row = _row("loja", probed=probed, last_message=last_message)
-
     assert row.is_delivery_broken is broken
     assert row.needs_attention is broken
 

@@ -79,9 +79,7 @@ class TestCache:
         first = counted.page.get(*wanted)
         assert all(counted.page.get(*wanted) is first for _ in range(10))
         assert counted.times == 1
-
         counted.page.refresh()
-
         second = counted.page.get(*wanted)
         assert second.body != first.body
         assert counted.page.get(*wanted) is second
@@ -92,12 +90,10 @@ class TestCache:
     ) -> None:
         counted.page.refresh()
         assert counted.times == 0
-
         counted.body()
         counted.clock.forward(299)
         counted.page.refresh()
         assert counted.times == 2
-
         counted.clock.forward(2)
         counted.page.refresh()
         assert counted.times == 2
@@ -110,7 +106,6 @@ class TestCache:
         assert counted.body("text/html, */*;q=0.1", "identity") in bodies
         assert counted.body(f"{_OPENMETRICS},*/*", "deflate, gzip") in bodies
         assert counted.times == 4
-
         counted.page.refresh()
         assert counted.times == 6, "once for each of text and OpenMetrics"
         for accept in ("", _OPENMETRICS):
@@ -143,9 +138,7 @@ class TestRendering:
         rendering = threading.Thread(target=counted.page.refresh)
         rendering.start()
         wait_until(lambda: counted.times == 2, 60, "the next rendering to begin")
-
         assert counted.page.get("", "") is before
-
         counted.collector.may_go_on.set()
         rendering.join(60)
         assert counted.page.get("", "") is not before
@@ -170,7 +163,6 @@ class TestRendering:
         assert "cannot be rendered" in caplog.text
         with pytest.raises(ValueError, match="out of order"):
             counted.body()
-
         counted.collector.broken = False
         counted.page.refresh()
         assert b"times" in counted.body()

@@ -180,7 +180,6 @@ def test_channels_are_named_with_a_secret_each(write: Write, tmp_path: Path) -> 
     (tmp_path / "token").write_text("of a file\n")
     entry = _NAMED.replace("secret: not-a-real-token\n", f"secret_file: {tmp_path / 'token'}\n")
     gateway = _one(write(entry + "  requests_per_month: 1000\n"))
-
     assert gateway.base_url == "https://gate.whapi.cloud"
     assert gateway.secret == ""
     assert gateway.channels == (
@@ -195,7 +194,6 @@ def test_channels_are_named_with_a_secret_each(write: Write, tmp_path: Path) -> 
 def test_a_channels_secret_may_be_encrypted_as_pixelhub_does(write: Write) -> None:
     stored = f"encrypted:{encrypt('not-a-real-token', 'infra', bytes(16))}"
     path = write(_NAMED.replace("not-a-real-token\n", f"{stored}\n"))
-
     assert _one(path, INFRA_SECRET_KEY="infra").channels[0].secret == "not-a-real-token"
     for key in ("", "another"):
         line = _error(path, INFRA_SECRET_KEY=key)

@@ -30,7 +30,6 @@ def test_what_pixelhub_encrypted_is_decrypted(secret: str, key: str, iv: bytes) 
 def test_a_secret_that_openssl_encrypted_is_decrypted() -> None:
     # Made with: openssl enc -aes-256-cbc -K SHA-256(key) -iv 000102...0f, the IV put in front.
     stored = "AAECAwQFBgcICQoLDA0ODxNB8jMsZKU9/mpGIwxnOHzCKPpJb2D741arBujehZ5a"
-
     assert decrypt(stored, _KEY) == "not a real secret"
 
 

@@ -128,39 +128,24 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
     values = {k: v for k, v in _LEAST.items() if k != name}
     if value is not None:
         values[name] = value
-
     assert _error(values).startswith(f"{name} is not set: ")
 
 
 _WRONG: dict[str, tuple[str, ...]] = {
     "WPP_GATEWAY_BASE_URL": (
-        "gateway.example.com:8443",
-        "ftp://gateway.example.com",
-        "https://",
-        "https://:8443",
-        "https://gateway.example.com:port",
-        "https://gateway.example.com:99999",
-        "https://[::1",
-        "https://user@gateway.example.com",
-        "https://user:hidden@gateway.example.com",
-        "https://gateway.example.com?",
-        "https://gateway.example.com?a=1",
-        "https://gateway.example.com#a",
-        "https://gateway.example.com:8443#",
-        "https://gate way.example.com",
-        "https://gateway.example.com\\api",
-        "https://gateway.example\n.com",
+        *("gateway.example.com:8443", "ftp://gateway.example.com", "https://", "https://:8443"),
+        *("https://gateway.example.com:port", "https://gateway.example.com:99999"),
+        *("https://[::1", "https://user@gateway.example.com"),
+        *("https://user:hidden@gateway.example.com", "https://gateway.example.com?"),
+        *("https://gateway.example.com?a=1", "https://gateway.example.com#a"),
+        *("https://gateway.example.com:8443#", "https://gate way.example.com"),
+        *("https://gateway.example.com\\api", "https://gateway.example\n.com"),
     ),
     "WPP_GATEWAY_SECRET HOOK_TOKEN MESSAGES_TOKEN": ("gehöim", "two\nlines"),
     "HOOK_EXTERNAL_URL": (
-        "example.com",
-        "ftp://example.com",
-        "https://user:password@example.com",
-        "https://example.com/a?b",
-        "https://example.com/a#b",
-        "https://example.com/a//b",
-        "https://example.com/ä",
-        "https://example.com/a%20b",
+        *("example.com", "ftp://example.com", "https://user:password@example.com"),
+        *("https://example.com/a?b", "https://example.com/a#b", "https://example.com/a//b"),
+        *("https://example.com/ä", "https://example.com/a%20b"),
     ),
     "WPP_GATEWAY_TIMEOUT WPP_GATEWAY_QR_TIMEOUT SILENT_HOURS MESSAGE_LOOKBACK_HOURS "
     "EXPORTER_POLL_SECONDS": ("0", "-1", "nan", "inf", "soon", "1,5", "4h"),
@@ -181,15 +166,10 @@ _WRONG: dict[str, tuple[str, ...]] = {
     "SILENCE_FLOOR_MINUTES": ("0", "1441"),
     "SILENCE_CEILING_HOURS": ("inf",),
     "MESSAGE_LOG_URL HOOK_STATE_URL": (
-        "here",
-        "oracle://u:hidden@h/d",
-        "mysql://u:hidden@h:port/d",
-        "mysql://u:p@h/d?read_timeout=hidden",
-        "mysql://u:p@h/d?client_flag=hidden",
-        "mysql://u:p@h/d?plugin=hidden",
-        "mysql://u:p@h/d?read_timeout=1&read_timeout=2",
-        "sqlite",
-        "/var/x.db",
+        *("here", "oracle://u:hidden@h/d", "mysql://u:hidden@h:port/d"),
+        *("mysql://u:p@h/d?read_timeout=hidden", "mysql://u:p@h/d?client_flag=hidden"),
+        *("mysql://u:p@h/d?plugin=hidden", "mysql://u:p@h/d?read_timeout=1&read_timeout=2"),
+        *("sqlite", "/var/x.db"),
     ),
     "MESSAGE_REPLAY": ("sometimes", "auto"),
     "MESSAGE_REPLAY_TOKEN": ("hidden\nX-Header: 1",),
@@ -233,7 +213,6 @@ _WRONG: dict[str, tuple[str, ...]] = {
 )
 def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:
     line = _error({**_LEAST, name: value})
-
     assert line.startswith(name)
     assert all(other not in line for other in ("not-a-real", "hidden", "gehöim"))
 
@@ -320,18 +299,14 @@ def test_a_secret_that_looks_encrypted_and_is_not_decrypted_is_never_used(
     key: str, prefix: str
 ) -> None:
     stored = prefix + encrypt("not-a-real-secret", "infra", bytes(16))
-
     line = _error({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": key})
-
     assert line.startswith("WPP_GATEWAY_SECRET looks encrypted, and INFRA_SECRET_KEY does not")
     assert stored not in line
 
 
 def test_a_secret_that_decrypts_to_what_no_header_can_carry_is_named_but_not_shown() -> None:
     stored = encrypt("gehöim", "infra", bytes(16))
-
     line = _error({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": "infra"})
-
     assert "WPP_GATEWAY_SECRET" in line
     assert "INFRA_SECRET_KEY" in line
     assert "gehöim" not in line
@@ -413,9 +388,7 @@ def test_a_silence_threshold_is_that_of_the_exact_name_or_of_the_only_one_alike(
 ) -> None:
     [gateway] = parse({**_LEAST, "SILENT_HOURS_OVERRIDES": overrides}).gateways
     channels = ChannelList.of(Channel(name, Status.CONNECTED) for name in listed).channels
-
     found = tuple(gateway.silence_threshold(channel) / 3600 for channel in channels)
-
     assert found == hours
 
 
@@ -515,9 +488,7 @@ def test_the_environment_wins_over_the_file_and_an_empty_value_does_not_count(
     tmp_path: Path,
 ) -> None:
     path = _file(tmp_path, f"{_LINES}SILENT_HOURS=7\nWPP_GATEWAY_NAME=f\n".encode())
-
     [gateway] = load(path, {"SILENT_HOURS": "9", "WPP_GATEWAY_NAME": "", "DB_HOST": ""}).gateways
-
     assert gateway.silent_hours == 9
     assert gateway.name == "f"
     assert gateway.message_log_url is not None
@@ -529,7 +500,6 @@ def test_the_programs_own_environment_counts_where_no_other_is_given(
 ) -> None:
     path = _file(tmp_path, _LINES.encode())
     monkeypatch.setenv("SILENT_HOURS", "11")
-
     assert load(path).gateways[0].silent_hours == 11
 
 
@@ -538,7 +508,6 @@ def test_a_file_named_env_is_read_without_being_named(
 ) -> None:
     (tmp_path / ".env").write_text("KEY=value")
     monkeypatch.chdir(tmp_path)
-
     assert _collect(None).values == {"KEY": "value"}
 
 
@@ -546,7 +515,6 @@ def test_without_any_file_the_environment_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-
     assert load(None, _LEAST).gateways[0].secret == "not-a-real-secret"
 
 
@@ -555,7 +523,6 @@ def test_without_any_file_the_environment_is_enough(
 )
 def test_a_file_that_was_named_must_be_one(tmp_path: Path, name: str, called: str) -> None:
     path = str(tmp_path / "missing.env")
-
     with pytest.raises(SettingsError, match=rf"^{called}: there is no file .*missing\.env$"):
         _collect(**{name: path})
     with pytest.raises(SettingsError, match=r"cannot be read: Is a directory$"):
@@ -565,16 +532,13 @@ def test_a_file_that_was_named_must_be_one(tmp_path: Path, name: str, called: st
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_our_own_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
     path = _file(tmp_path, "DB_PASS=é".encode(encoding))
-
     with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as UTF-8 \(is it Pixel"):
         _collect(path)
 
 
 def test_pixelhubs_file_may_be_latin_1_and_its_bytes_are_kept(tmp_path: Path) -> None:
     path = _file(tmp_path, "# configuração\nDB_USER=u\nDB_PASS=não\n".encode("latin-1"))
-
     values = _collect(pixelhub_env=path).values
-
     assert values["DB_USER"] == "u"
     assert values["DB_PASS"].encode("utf-8", "surrogateescape") == b"n\xe3o"
 
@@ -588,10 +552,8 @@ def theirs(tmp_path: Path) -> Path:
 
 def test_pixelhubs_values_count_where_ours_are_silent(theirs: Path, tmp_path: Path) -> None:
     ours = _file(tmp_path, f"PIXELHUB_ENV={theirs}\nDB_USER=reader\nDB_PASS=\n".encode())
-
     sources = collect(ours, {"DB_NAME": "other", "DB_HOST": ""})
     url = parse(sources.values).gateways[0].message_log_url
-
     assert url is not None
     assert (url.username, url.password) == ("reader", "not-a-real-password")
     assert (url.host, url.database) == ("db.example.com", "other")

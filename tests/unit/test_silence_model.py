@@ -68,14 +68,7 @@ def test_what_was_learned_for_other_settings_is_not_used(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "[]",
-        "null",
-        "1",
-        "{}",
-        '{"version": 1}',
-        "[" * 100_000,
-        "\x00",
+        *("", "[]", "null", "1", "{}", '{"version": 1}', "[" * 100_000, "\x00"),
         '{"version": 2, "bounds": {}, "learned_at": 1, "channels": {}}',
     ],
 )
