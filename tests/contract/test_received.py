@@ -90,7 +90,7 @@ def test_the_messages_of_many_pages_are_all_listed(phone: Phone) -> None:
 
 
 def test_only_what_the_time_needs_is_asked_for(phone: Phone) -> None:
-    for number in range(3000):
+    for number in range(2000):
         phone.gets(f"OLD{number}", ago=2 * _HOUR + number)
     phone.gets("A")
     phone.world.simulator.clear_requests()
