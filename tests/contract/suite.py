@@ -143,8 +143,7 @@ def world_of(
         world.gateway.close()
         # What is answered without asking WhatsApp calls a zombie alive.
         assert "cached" not in world.asked
-        # A look that starts what was stopped is a repair every minute; one that marks messages
-        # as read, or downloads each file, is none.
+        # No look may start what was stopped, mark messages as read, or download each file.
         assert "careless" not in world.asked
 
 

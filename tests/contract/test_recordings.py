@@ -40,12 +40,12 @@ class Recorded:
 
     @contextmanager
     def given(
-        self, *names: str, secret: str = "SECRET", **bodies: object
+        self, *names: str, secret: str = "SECRET", **changes: object
     ) -> Iterator[tuple[Any, ReplayServer]]:
-        """Let the named calls be answered as recorded, or the first of them with another body."""
+        """Let the named calls be answered as recorded, but for the ``changes`` of the first."""
         answers = recorded(self.name)
         calls = [answers[name] for name in (*names, *self.always)]
-        calls[0] = calls[0] | bodies
+        calls[0] = calls[0] | changes
         with ReplayServer(*calls) as server:
             yield self.adapter(server.url, secret), server
 

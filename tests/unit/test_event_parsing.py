@@ -77,6 +77,7 @@ def test_the_first_place_of_the_wrappers_payload_counts() -> None:
 
 
 _OWN = {"key": {"fromMe": True}}
+_OWN_APP, _OWN_API = ({"fromMe": True, "source": source} for source in ("app", "api"))
 
 
 @pytest.mark.parametrize(
@@ -90,18 +91,8 @@ _OWN = {"key": {"fromMe": True}}
         ("wrapper", wrapper(event="message", data={"fromMe": True}), Direction.OUT, True),
         ("evolution", evolution(data=_OWN), Direction.OUT, True),
         ("evolution", evolution(event="send.message", data=_OWN), Direction.OUT, False),
-        (
-            "waha",
-            waha(event="message.any", payload={"fromMe": True, "source": "app"}),
-            Direction.OUT,
-            True,
-        ),
-        (
-            "waha",
-            waha(event="message.any", payload={"fromMe": True, "source": "api"}),
-            Direction.OUT,
-            False,
-        ),
+        ("waha", waha(event="message.any", payload=_OWN_APP), Direction.OUT, True),
+        ("waha", waha(event="message.any", payload=_OWN_API), Direction.OUT, False),
         ("waha", waha(event="message.any", payload={"fromMe": True}), Direction.OUT, True),
         # What others have sent has come, whatever its ack is; and what tells no direction.
         ("wppconnect", wppconnect(ack=0), Direction.IN, True),
@@ -137,7 +128,7 @@ def test_a_message_is_heard_where_it_travelled(
 def test_an_own_message_is_heard_once_whatsapp_has_taken_it(
     kind: str, event: dict[str, Any], field: str, not_taken: list[Any], taken: list[Any]
 ) -> None:
-    own: dict[str, Any] = {"payload": {"fromMe": True, "source": "app"}, "data": _OWN}
+    own: dict[str, Any] = {"payload": _OWN_APP, "data": _OWN}
     for values, heard in ((not_taken, False), (taken, True)):
         for value in values:
             more = own.get(field, {}) | value if isinstance(value, dict) else value
