@@ -54,21 +54,6 @@ class TestGowa(DeclaredContract):
         with pytest.raises(EventError):
             self.parse({"event": "message", "device_id": "5500000000001", "payload": {}})
 
-    def test_an_unpaired_channel_shows_a_qr_code_until_it_is_scanned(self, world: World) -> None:
-        """The answer holds a link, from which the page fetches the code."""
-        world.simulator.unpair("loja")
-        world.gateway.reconnect(world.channel(), silent=False)
-
-        answer = world.gateway.qr("loja")
-
-        assert answer.kind is QrKind.QR
-        assert answer.image is not None
-        assert world.gateway.get_image(answer.image).startswith(b"\x89PNG")
-        assert answer.image not in repr(answer)
-        world.simulator.scan("loja")
-        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
-
-    def test_a_connected_socket_without_a_login_is_no_connection(self, world: World) -> None:
-        world.simulator.put_channel("loja", status_text="connected")
-
-        assert not world.channel().connected
+    def png_of(self, world: World, image: str) -> bytes:
+        """Fetch the code from the link that the answer holds."""
+        return world.gateway.get_image(image)

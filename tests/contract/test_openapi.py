@@ -14,7 +14,6 @@ from demo.simulator.server import SimulatorServer
 from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
-from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import Calls, GatewayError, GatewayResponse
 from zapwatch.messages.message import Wanted
 
@@ -90,9 +89,8 @@ def _do_everything(world: World) -> None:
     ],
 )
 def test_every_call_and_answer_is_as_described(
-    exchanges: list[Exchange], monkeypatch: pytest.MonkeyPatch, kind: str, name: str, least: int
+    exchanges: list[Exchange], kind: str, name: str, least: int
 ) -> None:
-    monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
     described = Description(name)
     clock = HandMovedClock()
     with SimulatorServer(SECRET, api=kind, clock=clock) as server:

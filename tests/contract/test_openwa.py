@@ -71,11 +71,7 @@ class TestOpenwa(DeclaredContract):
         ),
         (
             "qr",
-            {
-                **_LISTED,
-                _ONE: (200, {"status": "qr_ready"}),
-                _QR: (400, {"message": "not ready"}),
-            },
+            {**_LISTED, _ONE: (200, {"status": "qr_ready"}), _QR: (400, {"message": "not ready"})},
             QrKind.INITIALIZING,
         ),
     )
@@ -102,23 +98,13 @@ class TestOpenwa(DeclaredContract):
         gateway, _ = answering_as(self.kind, monkeypatch, {"GET /api/sessions": (200, [entry])})
         (channel,) = gateway.list_channels().channels
         assert channel == Channel(
-            "loja",
-            Status.CONNECTED,
-            number="5500000000001",
-            activity=1782378115.0,
-            alias="u-1",
+            "loja", Status.CONNECTED, number="5500000000001", activity=1782378115.0, alias="u-1"
         )
-
-    def test_a_channel_is_called_by_its_name_and_known_to_events_by_its_id(
-        self, world: World
-    ) -> None:
-        assert world.channel().alias == openwa_id("loja")
 
     def test_what_needs_a_person_is_left_to_one(self, world: World) -> None:
         world.simulator.put_channel("loja", status_text="action_required")
         channel = world.channel()
         world.simulator.clear_requests()
-
         with pytest.raises(GatewayError, match="a status that is for a person: action_required"):
             world.gateway.reconnect(channel, silent=False)
         assert world.asked == ["status"]

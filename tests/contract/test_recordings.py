@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import requests
@@ -16,19 +17,12 @@ from tests.contract.recordings.replay import ReplayServer, posts, recorded, shap
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
-from zapwatch.gateways import evolution, wppconnect
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.wppconnect import WppconnectGateway
 
 NUMBER = "5500000000001"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(evolution, "_STEADY_PAUSE", 0.0)
 
 
 def _error(call: Callable[[], object]) -> tuple[GatewayErrorKind, str]:
@@ -37,17 +31,33 @@ def _error(call: Callable[[], object]) -> tuple[GatewayErrorKind, str]:
     return caught.value.reason, caught.value.detail
 
 
-class TestEvolution:
-    answers = recorded("evolution-2.3.6")
+class Recorded:
+    """What a server answered, to its adapter."""
+
+    name: ClassVar[str]
+    adapter: ClassVar[type[Gateway]]
+    always: ClassVar[tuple[str, ...]] = ()
+
+    @contextmanager
+    def given(
+        self, *names: str, secret: str = "SECRET", **changes: object
+    ) -> Iterator[tuple[Any, ReplayServer]]:
+        """Let the named calls be answered as recorded, but for the ``changes`` of the first."""
+        answers = recorded(self.name)
+        calls = [answers[name] for name in (*names, *self.always)]
+        calls[0] = calls[0] | changes
+        with ReplayServer(*calls) as server:
+            yield self.adapter(server.url, secret), server
+
+
+class TestEvolution(Recorded):
+    name = "evolution-2.3.6"
+    adapter = EvolutionGateway
     loja = Channel("evoloja", Status.DISCONNECTED)
 
-    def given(self, *names: str) -> ReplayServer:
-        return ReplayServer(*(self.answers[name] for name in names))
-
     def test_the_list(self) -> None:
-        with self.given("list", "state, Baileys, WhatsApp out of reach") as server:
-            listed = EvolutionGateway(server.url, "SECRET").list_channels()
-
+        with self.given("list", "state, Baileys, WhatsApp out of reach") as (gateway, server):
+            listed = gateway.list_channels()
         assert [(c.id, c.status, c.repairable, c.number) for c in listed.channels] == [
             ("evochan", Status.CONNECTED, False, None),
             ("evobiz", Status.CONNECTED, False, None),
@@ -62,8 +72,7 @@ class TestEvolution:
             "state, Baileys, WhatsApp out of reach",
             "connect while closed or connecting",
         )
-        with self.given(*names) as server:
-            gateway = EvolutionGateway(server.url, "SECRET")
+        with self.given(*names) as (gateway, server):
             assert gateway.reconnect(self.loja, silent=True).kind is QrKind.INITIALIZING
             assert gateway.qr("evoloja").kind is QrKind.INITIALIZING
             gateway.start_session("evoloja")
@@ -76,8 +85,7 @@ class TestEvolution:
 
     def test_refusals(self) -> None:
         key = ("wrong key", "state, unknown", "query while closed", "send while closed")
-        with self.given(*key, "delete message while closed") as server:
-            gateway = EvolutionGateway(server.url, "SECRET")
+        with self.given(*key, "delete message while closed") as (gateway, _):
             missing = Channel("nope", Status.UNKNOWN)
             assert _error(gateway.list_channels) == (
                 GatewayErrorKind.UNAUTHORIZED,
@@ -96,44 +104,37 @@ class TestEvolution:
                 assert "Connection Closed" in detail
 
     def test_the_managers_page_is_no_list(self) -> None:
-        page = self.answers["manager page"] | {
-            "request": {"method": "GET", "path": "/manager/instance/fetchInstances"}
-        }
-        with ReplayServer(page) as server:
-            gateway = EvolutionGateway(f"{server.url}/manager", "SECRET")
+        path = {"method": "GET", "path": "/instance/fetchInstances"}
+        with self.given("manager page", request=path) as (gateway, _):
             assert _error(gateway.list_channels)[0] is GatewayErrorKind.HTML
 
     def test_a_restart_that_is_refused_without_words(self) -> None:
         opened = {"instance": {"instanceName": "evoloja", "state": "open"}}
-        state = self.answers["state, Baileys, WhatsApp out of reach"] | {"body": opened}
-        with ReplayServer(state, self.answers["restart while closed or connecting"]) as server:
-            gateway = EvolutionGateway(server.url, "SECRET")
+        names = ("state, Baileys, WhatsApp out of reach", "restart while closed or connecting")
+        with self.given(*names, body=opened) as (gateway, _):
             kind, detail = _error(lambda: gateway.reconnect(self.loja, silent=True))
         assert (kind, "object" in detail) == (GatewayErrorKind.INVALID, False)
+        assert "its log does" in detail
 
 
-class TestWppconnect:
-    answers = recorded("wppconnect-server-2.10.4")
+class TestWppconnect(Recorded):
+    name = "wppconnect-server-2.10.4"
+    adapter = WppconnectGateway
+    always = ("token",)
     loja = Channel("loja", Status.DISCONNECTED)
 
-    def given(self, *names: str) -> ReplayServer:
-        return ReplayServer(self.answers["token"], *(self.answers[name] for name in names))
-
-    def status(self, name: str) -> Status:
-        with self.given("sessions", name) as server:
-            listed = WppconnectGateway(server.url, "SECRETKEY").list_channels()
-        return listed.channels[0].status
-
     def test_the_list_and_its_states(self) -> None:
-        assert self.status("status, closed") is Status.DISCONNECTED
-        assert self.status("status, start failed") is Status.INITIALIZING
+        for name, status in (
+            ("status, closed", Status.DISCONNECTED),
+            ("status, start failed", Status.INITIALIZING),
+        ):
+            with self.given("sessions", name, secret="SECRETKEY") as (gateway, _):
+                assert gateway.list_channels().channels[0].status is status
 
     def test_a_stuck_session_is_closed_and_started_although_that_answers_500(self) -> None:
         names = ("status, start failed", "close after a failed start", "start after that close")
-        with self.given(*names) as server:
-            gateway = WppconnectGateway(server.url, "SECRETKEY")
+        with self.given(*names, secret="SECRETKEY") as (gateway, server):
             answer = gateway.reconnect(self.loja, silent=False, stuck=True)
-
         assert answer.kind is QrKind.INITIALIZING
         assert [path.rpartition("/")[2] for method, path in server.asked if method == "POST"] == [
             "generate-token",
@@ -143,15 +144,13 @@ class TestWppconnect:
 
     def test_a_session_that_is_not_closed_by_that_keeps_its_pairing(self) -> None:
         names = ("logout", "close after a failed start", "status, start failed", "clear data")
-        with self.given(*names) as server:
-            gateway = WppconnectGateway(server.url, "SECRETKEY")
+        with self.given(*names, secret="SECRETKEY") as (gateway, server):
             assert _error(lambda: gateway.delete("loja"))[1].endswith("its pairing is kept")
         assert not any("clear" in path for _, path in server.asked)
 
     def test_a_folder_that_cannot_be_cleared_is_a_failure(self) -> None:
         names = ("logout", "close after a failed start", "status after that close", "clear data")
-        with self.given(*names) as server:
-            gateway = WppconnectGateway(server.url, "SECRETKEY")
+        with self.given(*names, secret="SECRETKEY") as (gateway, _):
             kind, detail = _error(lambda: gateway.delete("loja"))
         assert kind is GatewayErrorKind.HTTP
         assert "Error on clear session data" in detail
@@ -163,11 +162,9 @@ class TestWppconnect:
             ("status, wrong token", "SECRETKEY", lambda gateway: gateway.qr("loja")),
         ]
         for name, secret, call in cases:
-            with self.given(name) as server:
-                gateway = WppconnectGateway(server.url, secret)
+            with self.given(name, secret=secret) as (gateway, _):
                 assert _error(partial(call, gateway))[0] is GatewayErrorKind.UNAUTHORIZED, name
-        with self.given("number, closed", "send, closed") as server:
-            gateway = WppconnectGateway(server.url, "SECRETKEY")
+        with self.given("number, closed", "send, closed", secret="SECRETKEY") as (gateway, _):
             for ask in (
                 lambda: gateway.query(self.loja),
                 lambda: gateway.send_text(self.loja, NUMBER, "x"),
@@ -175,12 +172,10 @@ class TestWppconnect:
                 assert _error(ask)[0] is GatewayErrorKind.HTTP
 
 
-class TestWaha:
-    answers = recorded("waha-2024.10-core-noweb")
+class TestWaha(Recorded):
+    name = "waha-2024.10-core-noweb"
+    adapter = WahaGateway
     channel = Channel("default", Status.DISCONNECTED)
-
-    def given(self, *names: str) -> ReplayServer:
-        return ReplayServer(*(self.answers[name] for name in names))
 
     def test_the_list(self) -> None:
         for name, status in (
@@ -188,34 +183,32 @@ class TestWaha:
             ("list with a wrong key", Status.DISCONNECTED),
             ("list, starting", Status.INITIALIZING),
         ):
-            with self.given(name) as server:
-                listed = WahaGateway(server.url, "SECRET").list_channels()
+            with self.given(name) as (gateway, _):
+                listed = gateway.list_channels()
             stopped = status is Status.DISCONNECTED
             assert listed.channels == (Channel("default", status, stopped=stopped),)
 
     def test_a_stopped_session_is_started_also_where_it_has_started_already(self) -> None:
         for name in ("start", "start again"):
-            with self.given("get, stopped", name) as server:
-                gateway = WahaGateway(server.url, "SECRET")
+            with self.given("get, stopped", name) as (gateway, server):
                 answer = gateway.reconnect(self.channel, silent=False)
             assert answer.kind is QrKind.INITIALIZING
             assert server.asked[-1] == ("POST", "/api/sessions/default/start")
 
     def test_a_starting_session_is_waited_for_or_restarted(self) -> None:
-        with self.given("get, starting", "restart") as server:
-            gateway = WahaGateway(server.url, "SECRET")
+        with self.given("get, starting", "restart") as (gateway, server):
             assert gateway.qr("default").kind is QrKind.INITIALIZING
             gateway.reconnect(self.channel, silent=False, stuck=True)
         assert server.asked[-1] == ("POST", "/api/sessions/default/restart")
 
     def test_a_status_that_changed_before_the_code_was_asked_for(self) -> None:
-        waiting = self.answers["get, starting"] | {"body": {"status": "SCAN_QR_CODE"}}
         for name, kind in (
             ("qr, starting", QrKind.INITIALIZING),
             ("qr, stopped", QrKind.NOT_STARTED),
         ):
-            with ReplayServer(waiting, self.answers[name]) as server:
-                assert WahaGateway(server.url, "SECRET").qr("default").kind is kind
+            waiting = {"status": "SCAN_QR_CODE"}
+            with self.given("get, starting", name, body=waiting) as (gateway, _):
+                assert gateway.qr("default").kind is kind
 
     def test_refusals(self) -> None:
         me = Channel("default", Status.DISCONNECTED, number=NUMBER)
@@ -226,11 +219,10 @@ class TestWaha:
             ("exists, starting", lambda gateway: gateway.query(me)),
         ]
         for name, call in cases:
-            with self.given(name) as server:
-                gateway = WahaGateway(server.url, "SECRET")
+            with self.given(name) as (gateway, _):
                 kind, detail = _error(partial(call, gateway))
             assert kind is GatewayErrorKind.HTTP, name
-            assert str(self.answers[name]["status"]) in detail
+            assert str(recorded(self.name)[name]["status"]) in detail
 
 
 def _evolution(simulator: Simulator) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World
+from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, GatewayContract, Phone, World
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.base import GatewayError, QrKind
+from zapwatch.gateways.declaration import Declaration
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.messages.message import Wanted
@@ -34,7 +36,6 @@ class TestWaha(GatewayContract):
         world.simulator.flap("loja")
         channel = world.channel()
         assert channel.status is Status.INITIALIZING
-
         assert world.gateway.reconnect(channel, silent=False).kind is QrKind.INITIALIZING
         world.clock.forward(1)
         assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
@@ -48,10 +49,8 @@ class TestWaha(GatewayContract):
         world.gateway.reconnect(world.channel(), silent=False)
         assert world.gateway.qr("loja").kind is QrKind.QR
         world.clock.forward(180)
-
         assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
         world.gateway.start_session("loja")
-
         assert world.asked[-1] == "restart", "start does nothing to one that has failed"
         assert world.gateway.qr("loja").kind is QrKind.QR
 
@@ -94,32 +93,6 @@ class TestWaha(GatewayContract):
         assert (answer.kind, answer.image) == (QrKind.QR, None)
         assert set(world.asked) == {"list", "status"}
 
-    def test_a_session_that_started_by_itself_meanwhile_is_no_failure(self, world: World) -> None:
-        world.simulator.put_channel("loja", old_core=True, status_text="STOPPED")
-
-        world.gateway.start_session("loja")
-        assert world.simulator.requests("start_session")[0]["status"] == 422
-
-    def test_a_call_about_a_session_that_starts_is_refused_after_five_seconds(
-        self, world: World
-    ) -> None:
-        world.simulator.put_channel("loja", reconnect_seconds=60)
-        world.simulator.drop("loja")
-        world.gateway.start_session("loja")
-        began = world.clock.monotonic()
-        assert world.gateway.qr("loja").kind is QrKind.INITIALIZING
-        assert world.clock.monotonic() - began < 1, "its status is asked first, which is answered"
-
-        with pytest.raises(GatewayError, match="HTTP 422"):
-            world.gateway.query(Channel("loja", Status.CONNECTED, number=NUMBER))
-        assert world.clock.monotonic() - began == pytest.approx(5, abs=0.1)
-
-    def test_a_session_that_stopped_meanwhile_is_not_started(self, world: World) -> None:
-        world.simulator.put_channel("loja", status="disconnected", status_text="SCAN_QR_CODE")
-
-        assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
-        assert world.simulator.requests("qr")[0]["status"] == 404
-
     def test_a_core_that_knows_no_such_session_is_a_failure(self) -> None:
         body = {"statusCode": 422, "message": "WAHA Core support only 'default' session"}
         with RawServer(answering(body, status=422)) as server:
@@ -133,16 +106,9 @@ class TestWaha(GatewayContract):
         world.gateway.send_text(world.channel(), NUMBER, "hello")
         assert world.channel().activity is None, "it has none"
         world.simulator.drop("loja")
-
         gateway.reconnect(world.channel(), silent=False)
         world.clock.forward(1)
         assert world.channel().connected
-
-    def test_a_code_that_was_scanned_in_between_is_asked_for_again(self, world: World) -> None:
-        # The status call was answered before the scan, as this one will be again.
-        world.simulator.put_channel("loja", status_text="SCAN_QR_CODE")
-        assert world.gateway.qr("loja").kind is QrKind.INITIALIZING
-        assert world.simulator.requests("qr")[0]["status"] == 422
 
     def test_a_code_without_an_image_is_a_failure(self) -> None:
         answer = {"status": "SCAN_QR_CODE", "mimetype": "text/plain", "data": "aGVsbG8="}
@@ -152,7 +118,6 @@ class TestWaha(GatewayContract):
     def test_number_and_activity_are_told_in_seconds(self, world: World) -> None:
         assert world.channel().activity is None, "none yet: unknown, and not silent"
         world.gateway.send_text(world.channel(), NUMBER, "hello")
-
         channel = world.channel()
         assert channel.number == world.simulator.number("loja")
         assert channel.activity == pytest.approx(world.clock.time(), abs=0.001)
@@ -175,16 +140,17 @@ class TestWaha(GatewayContract):
             (None, None),
         ],
     )
-    @pytest.mark.parametrize("activity", [None, "soon", True, -5, 1e400, [1]])
-    def test_a_hostile_entry_tells_nothing(
-        self, me: object, number: str | None, activity: object
-    ) -> None:
-        entry = {"name": "loja", "status": "WORKING", "me": me}
-        entry["timestamps"] = {"activity": activity}
-        with RawServer(answering([{}, 7, entry])) as server:
+    def test_a_hostile_entry_tells_nothing(self, me: object, number: str | None) -> None:
+        odd: tuple[object, ...] = (None, "soon", True, -5, 1e400, [1])
+        entries = [
+            {"name": f"loja {n}", "status": "WORKING", "me": me, "timestamps": {"activity": one}}
+            for n, one in enumerate(odd)
+        ]
+        with RawServer(answering([{}, 7, *entries])) as server:
             listed = WahaGateway(server.url, SECRET).list_channels()
-
-        assert listed.channels == (Channel("loja", Status.CONNECTED, number=number),)
+        assert listed.channels == tuple(
+            Channel(f"loja {n}", Status.CONNECTED, number=number) for n in range(len(odd))
+        )
         assert sum(listed.left_out.values()) == 2
 
     @pytest.mark.parametrize(
@@ -206,7 +172,6 @@ class TestWaha(GatewayContract):
             file.write_text(yaml.safe_dump({"gateways": [one]}))
             (access,) = read_gateways(str(file), {"MESSAGE_SOURCE": "none", **settings})
             found = make_gateway(access, observe=lambda *_: None).list_channels()
-
         assert {channel.id: channel.status for channel in found.channels} == listed
         assert set(found.ignored) == {"loja", "obra"} - set(listed)
 
@@ -227,3 +192,12 @@ class TestWaha(GatewayContract):
             gateway = WahaGateway(server.url, SECRET)
             channel = Channel("loja", Status.CONNECTED)
             assert gateway.send_text(channel, NUMBER, "hello") == message_id
+
+
+class TestDescribedWaha(GatewayContract):
+    """The adapter for described gateways, with one that Zapwatch also has an adapter for."""
+
+    kind = TestWaha.kind
+    declaration: ClassVar[Declaration | None] = DECLARED_WAHA
+    statuses = {raw: TestWaha.statuses[raw] for raw in DECLARED_WAHA.statuses}  # noqa: RUF012
+    heals_with = TestWaha.heals_with

@@ -136,19 +136,8 @@ class TestWuzapi(DeclaredContract):
         channel, number = world.channel(), world.simulator.number("Pixel12 Digital/+")
         world.simulator.fault("send", "unauthorized", times=1)
         world.simulator.clear_requests()
-
         with pytest.raises(GatewayError):
             world.gateway.send_text(channel, number, "hello")
         assert world.gateway.send_text(channel, number, "hello") is not None
         operations = [call["operation"] for call in world.simulator.requests()]
         assert operations == ["send", "list", "send"]
-
-    def test_one_that_is_connected_already_is_no_failure(self, world: World) -> None:
-        """wuzapi answers 500 to it."""
-        world.simulator.put_channel("loja", status_text=_FLAGS["not connected"])
-        world.gateway.start_session("loja")
-        assert world.simulator.requests("start_session")[0]["status"] == 500
-
-    def test_paired_in_the_meantime_is_no_failure(self, world: World) -> None:
-        world.simulator.put_channel("loja", status_text=_FLAGS["shows a code"])
-        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED

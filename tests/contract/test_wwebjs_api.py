@@ -51,11 +51,7 @@ class TestWwebjsApi(DeclaredContract):
             },
             GatewayErrorKind.INVALID,
         ),
-        (
-            "qr",
-            {_STATUS: _state(None, "session_not_connected"), _IMAGE: (200, _PNG)},
-            QrKind.QR,
-        ),
+        ("qr", {_STATUS: _state(None, "session_not_connected"), _IMAGE: (200, _PNG)}, QrKind.QR),
         (
             "qr",
             {_STATUS: _state(None, "session_not_connected"), _IMAGE: _state(None, "not ready")},
@@ -104,7 +100,6 @@ class TestWwebjsApi(DeclaredContract):
         world.simulator.clear_requests()
         world.gateway.reconnect(channel, silent=False, stuck=True)
         assert world.asked == ["status", "qr", "restart"]
-
         world.simulator.put_channel("loja", status="qr_required")
         world.simulator.clear_requests()
         answer = world.gateway.reconnect(channel, silent=False, stuck=True)
@@ -120,8 +115,6 @@ class TestWwebjsApi(DeclaredContract):
 
     def test_the_code_is_the_image_that_the_answer_is(self, world: World) -> None:
         world.simulator.put_channel("loja", status="qr_required")
-
         image = world.gateway.qr("loja").image
-
         assert image is not None
         assert image.startswith("data:image/png;base64,iVBORw0KGgo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from zapwatch.channels import Channel, Status
@@ -39,6 +41,12 @@ class World(Clock):
     def poll(self) -> ActivitySnapshot:
         return self.source.poll(())
 
+    def age(self, **listed: Any) -> float | None:
+        """Return the age that the list tells, or one that tells this."""
+        if listed:
+            self.list(**listed)
+        return self.poll().age("Loja 1")
+
     def was_active(self, seconds: float) -> bool:
         return "Loja 1" in self.source.recent(seconds).ages
 
@@ -49,17 +57,15 @@ def world() -> World:
 
 
 def test_the_activity_that_is_listed_is_the_age(world: World) -> None:
-    world.list(activity=_NOW - 70)
-    assert world.poll().age("Loja 1") == 70
+    assert world.age(activity=_NOW - 70) == 70
     world.now += 5
-    assert world.poll().age("Loja 1") == 75
+    assert world.age() == 75
     assert world.was_active(75)
     assert not world.was_active(74)
 
 
 def test_an_activity_from_a_clock_that_is_ahead_is_of_now(world: World) -> None:
-    world.list(activity=_NOW + 500)
-    assert world.poll().age("Loja 1") == 0
+    assert world.age(activity=_NOW + 500) == 0
 
 
 def test_what_is_absent_is_unknown_and_not_silent(world: World) -> None:
@@ -71,17 +77,13 @@ def test_what_is_absent_is_unknown_and_not_silent(world: World) -> None:
 
 
 def test_a_count_that_grows_is_a_message(world: World) -> None:
-    world.list(count=10)
-    assert world.poll().age("Loja 1") == 0
+    assert world.age(count=10) == 0
     world.now += 100
-    assert world.poll().age("Loja 1") == 100
-    world.list(count=11)
-    assert world.poll().age("Loja 1") == 0
+    assert world.age() == 100
+    assert world.age(count=11) == 0
     world.now += 30
-    world.list(count=3)
-    assert world.poll().age("Loja 1") == 30
-    world.list(count=4)
-    assert world.poll().age("Loja 1") == 0
+    assert world.age(count=3) == 30
+    assert world.age(count=4) == 0
 
 
 def test_a_clock_that_is_put_back_and_corrected_makes_nothing_old(world: World) -> None:
@@ -89,8 +91,7 @@ def test_a_clock_that_is_put_back_and_corrected_makes_nothing_old(world: World) 
     for put_back, count in ((0, 10), (5 * 3600, 10), (5 * 3600, 11), (5 * 3600, 11), (0, 11)):
         world.put_back = put_back
         world.now += 60
-        world.list(count=count)
-        ages.append(world.poll().age("Loja 1"))
+        ages.append(world.age(count=count))
     assert ages == [0, 60, 0, 60, 120]
 
 
@@ -106,8 +107,7 @@ def test_that_a_count_is_there_is_no_proof_of_a_message(world: World) -> None:
 
 
 def test_an_activity_goes_before_a_count(world: World) -> None:
-    world.list(activity=_NOW - 400, count=10)
-    assert world.poll().age("Loja 1") == 400
+    assert world.age(activity=_NOW - 400, count=10) == 400
 
 
 def test_without_a_list_nothing_is_known(world: World) -> None:
@@ -124,8 +124,7 @@ def test_a_channel_that_left_the_list_is_forgotten(world: World) -> None:
     world.listed = []
     assert world.poll().last_message == {}
     world.now += 50
-    world.list(count=10)
-    assert world.poll().age("Loja 1") == 0
+    assert world.age(count=10) == 0
 
 
 def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> None:
@@ -147,5 +146,4 @@ def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> N
 @pytest.mark.parametrize("checkpoint", ["", "{", "[]", "null", '{"a": 1}', '{"a": ["x", 1, 0]}'])
 def test_a_checkpoint_of_no_use_is_ignored(world: World, checkpoint: str) -> None:
     world.source.restore(checkpoint)
-    world.list(count=10)
-    assert world.poll().age("Loja 1") == 0
+    assert world.age(count=10) == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target, admit
+from reconnect_hook.alerts import Alert, AlertStatus, Target, admit
 from reconnect_hook.models import (
     COLUMNS,
     Backoff,
@@ -21,9 +21,8 @@ from reconnect_hook.models import (
     Phase,
     RepairCause,
 )
-from reconnect_hook.schema import open_state
 from tests.support.states import firing, locked, resolved, sqlite_url
-from tests.support.world import GATEWAY, World
+from tests.support.world import World
 from zapwatch.channels import Status
 from zapwatch.db import StateError
 from zapwatch.gateways.base import QrKind
@@ -50,6 +49,8 @@ def waiting(**columns: Any) -> ChannelRow:
 
 _FAILED = {"attempts": 1, "failures": 1, "called_at": NOW - 100, "last_cause": _DOWN}
 _OFTEN = {**_FAILED, "attempts": 3, "last_cause": _SILENT}
+_OFTEN_PAST = {**_OFTEN, "called_at": NOW - 301}
+_EARLIER = {"raised_in": LOOK - 1}
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ _OFTEN = {**_FAILED, "attempts": 3, "last_cause": _SILENT}
         (row(seen_at=NOW - 4, qr_required=True), _FIRING, _DOWN, "accepted", (_REPAIR, 0)),
         # It was silent, and has dropped: the cooldown, and no longer delay.
         (row(**_OFTEN, seen_at=None), _FIRING, _DOWN, "cooldown", (_REPAIR, 30)),
-        (row(**{**_OFTEN, "called_at": NOW - 301}), _FIRING, _DOWN, "accepted", (_REPAIR, 0)),
-        (row(**{**_OFTEN, "called_at": NOW - 301}), _FIRING, _HEARD, "cooldown", (_REPAIR, 30)),
+        (row(**_OFTEN_PAST), _FIRING, _DOWN, "accepted", (_REPAIR, 0)),
+        (row(**_OFTEN_PAST), _FIRING, _HEARD, "cooldown", (_REPAIR, 30)),
         # Less is wanted of it: as if nothing were.
         (waiting(intent=_RECHECK), _FIRING, _DOWN, "accepted", (_REPAIR, 0)),
         (waiting(intent=_RECHECK, **_FAILED), _FIRING, _DOWN, "cooldown", (_REPAIR, 30)),
@@ -81,31 +82,19 @@ _OFTEN = {**_FAILED, "attempts": 3, "last_cause": _SILENT}
         # A repair waits or is under way: whichever look closes the row begins after the alert.
         (waiting(), _FIRING, _DOWN, "coalesced", None),
         (waiting(), _FIRING, _SILENT, "coalesced", None),
-        (waiting(raised_in=LOOK - 1), _FIRING, _DOWN, "coalesced", (_REPAIR, -1)),
+        (waiting(**_EARLIER), _FIRING, _DOWN, "coalesced", (_REPAIR, -1)),
         (waiting(phase=Phase.VERIFYING, **_FAILED), _FIRING, _DOWN, "coalesced", None),
-        (
-            waiting(phase=Phase.CALLING, raised_in=LOOK - 1),
-            _FIRING,
-            _DOWN,
-            "coalesced",
-            (_REPAIR, -1),
-        ),
+        (waiting(phase=Phase.CALLING, **_EARLIER), _FIRING, _DOWN, "coalesced", (_REPAIR, -1)),
         (waiting(next_at=NOW + 20, **_FAILED), _FIRING, _DOWN, "cooldown", None),
         (
-            waiting(next_at=NOW + 20, raised_in=LOOK - 1, **_FAILED),
+            waiting(next_at=NOW + 20, **_EARLIER, **_FAILED),
             _FIRING,
             _DOWN,
             "cooldown",
             (_REPAIR, 20),
         ),
         (waiting(cause=_SILENT, **_OFTEN), _FIRING, _DOWN, "cooldown", (_REPAIR, 30)),
-        (
-            waiting(cause=_SILENT, **{**_OFTEN, "called_at": NOW - 301}),
-            _FIRING,
-            _DOWN,
-            "coalesced",
-            (_REPAIR, 0),
-        ),
+        (waiting(cause=_SILENT, **_OFTEN_PAST), _FIRING, _DOWN, "coalesced", (_REPAIR, 0)),
         (waiting(**{**_OFTEN, "last_cause": _DOWN}), _FIRING, _SILENT, "cooldown", None),
         # A suspicion.
         (None, _FIRING, RepairCause.SUSPECT, "accepted", (_PROBE, 0)),
@@ -322,15 +311,3 @@ def test_what_rests_on_a_rejected_payload_is_stored_by_itself(world: World) -> N
     assert isinstance(refused, StateError)
     assert stored == ["accepted"]
     assert world.row() is not None
-
-
-def test_an_alert_that_cannot_be_stored_is_not_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
-    database = open_state(sqlite_url(tmp_path))
-    writer = AlertWriter(database, GATEWAY, BACKOFF)
-    with locked(sqlite_url(tmp_path)), pytest.raises(StateError, match="locked"):
-        writer.accept([firing()])
-    assert writer.accept([firing()]) == ["accepted"], "nothing of the first one was there"
-    database.close()

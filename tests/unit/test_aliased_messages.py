@@ -80,18 +80,18 @@ class Source:
 class Listed:
     """The channel list; counts how often it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *channels: Channel) -> None:
         self.times = 0
+        self._channels = channels or (_LOJA, _OBRA)
 
     def __call__(self) -> list[Channel]:
         self.times += 1
-        return [_LOJA, _OBRA]
+        return [*self._channels]
 
 
 def test_what_is_known_under_either_name_is_the_channels() -> None:
     source = Source()
     view = AliasedMessages(source, _NAMED, Listed()).poll([_LOJA, _OBRA])
-
     assert source.asked == ["ABCDEF-12345", "GHIJKL-67890"]
     assert view.last_message == {"Loja 1": _NOW - 5, "obra": _NOW - 7, "x": _NOW}
     assert view.last_heard == {"Loja 1": _NOW - 6}
@@ -102,7 +102,6 @@ def test_what_is_known_under_either_name_is_the_channels() -> None:
 def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
     listed = Listed()
     messages = AliasedMessages(Source(), _NAMED, listed)
-
     for _ in range(2):
         recent = messages.recent(60)
         assert recent == RecentMessages({"Loja 1": 30}, {"token"}, "gap")
@@ -110,25 +109,17 @@ def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
 
 
 def test_an_alias_that_the_list_does_not_tell_costs_no_list_each_time() -> None:
-    looks = 0
-
-    def listed() -> list[Channel]:
-        nonlocal looks
-        looks += 1
-        return [Channel("Loja 1", Status.UNKNOWN)]
-
+    listed = Listed(Channel("Loja 1", Status.UNKNOWN))
     messages = AliasedMessages(Source(), _NAMED, listed)
     for _ in range(3):
         assert messages.recent(60).ages["Loja 1"] == 60
-    assert looks == 1
+    assert listed.times == 1
 
 
 def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:
     source, listed = Source(), Listed()
     messages = AliasedMessages(source, _NAMED, listed)
-
     view = messages.find([Channel("Loja 1", Status.UNKNOWN), Channel("obra", Status.UNKNOWN)])
-
     assert source.asked == ["ABCDEF-12345", "GHIJKL-67890"]
     assert view.last_message["Loja 1"] == _NOW - 5
     assert listed.times == 1
@@ -137,9 +128,7 @@ def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:
 def test_a_history_is_that_of_both_names() -> None:
     source = Source()
     messages = AliasedMessages(source, _NAMED, Listed())
-
     histories = messages.histories(["Loja 1", "obra"], lambda: None)
-
     assert source.asked == ["ABCDEF-12345", "GHIJKL-67890", "Loja 1", "obra"]
     assert {key: one.messages for key, one in histories.items()} == {"Loja 1": 2, "obra": 1}
     assert sum(histories["Loja 1"].busy_minutes()) == 2
@@ -148,7 +137,6 @@ def test_a_history_is_that_of_both_names() -> None:
 def test_a_checkpoint_is_that_of_the_source() -> None:
     source = Source()
     messages = AliasedMessages(source, _NAMED, Listed())
-
     assert messages.checkpoint() == "as far as this"
     messages.restore("an earlier one")
     assert source.restored == "an earlier one"
@@ -157,13 +145,11 @@ def test_a_checkpoint_is_that_of_the_source() -> None:
 def test_an_alias_that_is_the_name_is_no_other_channel() -> None:
     same = Channel("loja", Status.CONNECTED, alias="LOJA")
     messages = AliasedMessages(Source(), [NamedChannel("loja", "x", "LOJA")], Listed())
-
     assert messages.poll([same]).last_message["x"] == _NOW
 
 
 def test_what_was_delivered_is_asked_by_the_names_of_the_source() -> None:
     messages = AliasedMessages(Source(), _NAMED, Listed())
-
     pauses: list[None] = []
     found = messages.delivered([_LOJA.message_key], _NOW, lambda: pauses.append(None))
     assert (found.heard, len(pauses)) == (["ABCDEF-12345"], 1)
@@ -173,7 +159,6 @@ def test_a_list_that_tells_the_names_is_asked_once_a_minute() -> None:
     """Where the settings name no channels, a new one may have been listed since."""
     clock, listed = HandMovedClock(), Listed()
     messages = AliasedMessages(Source(), (), listed, clock=clock)
-
     for _ in range(2):
         assert messages.recent(60).ages == {"Loja 1": 30}
     assert listed.times == 1

@@ -45,6 +45,11 @@ def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
         world.close()
 
 
+@pytest.fixture
+def world(make: Callable[..., World]) -> World:
+    return make()
+
+
 def _told(world: World, channel: str = "loja") -> list[str]:
     """Return the steps of the channel's last attempt."""
     attempt = world.hook.history.logged(channel)[0]
@@ -60,8 +65,7 @@ def _line(step: AttemptStep) -> str:
 class TestRepairs:
     """A repair is logged from who asked for it to how it ended."""
 
-    def test_a_good_one_is_there_with_its_verification(self, make: Callable[..., World]) -> None:
-        world = make()
+    def test_a_good_one_is_there_with_its_verification(self, world: World) -> None:
         world.put(status=Status.DISCONNECTED)
         world.gateway.on_call = lambda _call, channel: world.put(channel, Status.CONNECTED)
         world.repair()
@@ -76,8 +80,7 @@ class TestRepairs:
             "ended",
         ]
 
-    def test_a_code_that_waits_ends_it(self, make: Callable[..., World]) -> None:
-        world = make()
+    def test_a_code_that_waits_ends_it(self, world: World) -> None:
         world.put(status=Status.DISCONNECTED)
         world.gateway.answer = QrKind.QR
         world.hook.actions.reconnect("loja")
@@ -90,10 +93,7 @@ class TestRepairs:
             "ended",
         ]
 
-    def test_a_call_that_fails_is_there_in_the_gateways_words(
-        self, make: Callable[..., World]
-    ) -> None:
-        world = make()
+    def test_a_call_that_fails_is_there_in_the_gateways_words(self, world: World) -> None:
         world.put(status=Status.DISCONNECTED)
         world.gateway.call_error = GatewayErrorKind.HTTP
         world.repair()
@@ -109,8 +109,7 @@ class TestRepairs:
         world.repair()
         assert _told(world)[-3:] == ["verifying", "listed disconnected", "ended"]
 
-    def test_what_needs_no_call_costs_no_row(self, make: Callable[..., World]) -> None:
-        world = make()
+    def test_what_needs_no_call_costs_no_row(self, world: World) -> None:
         statements: list[str] = []
         sa.event.listen(
             world.hook.database._engine,
@@ -190,8 +189,7 @@ def _probing(kind: ProbeKind) -> ProbeSettings:
 class TestBounds:
     """It stays small whatever happens."""
 
-    def test_of_each_channel_the_last_attempts_are_kept(self, make: Callable[..., World]) -> None:
-        world = make()
+    def test_of_each_channel_the_last_attempts_are_kept(self, world: World) -> None:
         database = world.hook.database
         many = [
             LoggedAttempt(key, _REPAIR, "failed", at, (AttemptStep(at, StepKind.ENDED),))
@@ -209,8 +207,7 @@ class TestBounds:
         prune_records(database)
         assert world.hook.history.logged("loja") == []
 
-    def test_many_old_records_do_not_hold_up_the_work(self, make: Callable[..., World]) -> None:
-        world = make()
+    def test_many_old_records_do_not_hold_up_the_work(self, world: World) -> None:
         database = world.hook.database
         ended = world.clock.time() - 91 * 86400.0
         steps = (AttemptStep(ended, StepKind.ENDED),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,8 @@ _FORGOTTEN = ChannelRow("loja", "loja")
 
 
 def _judge(
-    watched: ChannelMetrics | None = _WELL,
-    remembered: ChannelRow | None = None,
+    watched: ChannelMetrics | None,
+    remembered: ChannelRow | None,
     *,
     scanned: bool = False,
     alert: str = "",
@@ -51,53 +52,47 @@ def _judge(
     return classify("loja", watch, present, scanned=scanned)
 
 
-def test_what_is_heard_is_well() -> None:
-    assert _judge() is ChannelHealth.CONNECTED
-
-
-def test_a_channel_is_silent_from_its_limit_on() -> None:
-    assert _judge(replace(_WELL, last_message=_NOW - 3600)) is ChannelHealth.CONNECTED
-    assert _judge(replace(_WELL, last_message=_NOW - 3601)) is ChannelHealth.SILENT
-
-
-def test_without_a_message_only_the_alert_makes_it_never_heard() -> None:
-    unheard = replace(_WELL, last_message=None)
-    assert _judge(unheard) is ChannelHealth.CONNECTED
-    assert _judge(unheard, alert="WhatsAppChannelNeverHeard") is ChannelHealth.NEVER_HEARD
-
-
-def test_a_code_that_waits_comes_before_everything() -> None:
-    down = replace(_WELL, connected=False, status="disconnected")
-    waits = replace(_FORGOTTEN, qr_required=True, failures=5)
-    assert _judge(down, waits) is ChannelHealth.NEEDS_SCAN
-    assert _judge(replace(down, status="qr_required")) is ChannelHealth.NEEDS_SCAN
-    assert _judge(None, waits) is ChannelHealth.NEEDS_SCAN
-
-
-def test_a_zombies_code_waits_although_the_gateway_says_connected() -> None:
-    waits = replace(_FORGOTTEN, qr_required=True)
-    assert _judge(replace(_WELL, last_message=_NOW - 9999), waits) is ChannelHealth.NEEDS_SCAN
-    assert _judge(_WELL, waits) is ChannelHealth.CONNECTED, "a message proves more"
-
-
-def test_a_scan_counts_before_prometheus_knows() -> None:
-    waits = replace(_FORGOTTEN, qr_required=True)
-    before = replace(_WELL, connected=False, status="qr_required")
-    assert _judge(before, waits, scanned=True) is ChannelHealth.CONNECTED
+_DOWN = replace(_WELL, connected=False, status="disconnected")
+_UNHEARD = replace(_WELL, last_message=None)
+_WAITS = replace(_FORGOTTEN, qr_required=True)
+_NEVER_HEARD = "WhatsAppChannelNeverHeard"
 
 
 @pytest.mark.parametrize(
-    ("failures", "kind"), [(2, ChannelHealth.DISCONNECTED), (3, ChannelHealth.FAILING)]
+    ("watched", "remembered", "more", "health"),
+    [
+        (_WELL, None, {}, ChannelHealth.CONNECTED),
+        # From its limit on it is silent; without a message, only the alert says so.
+        (replace(_WELL, last_message=_NOW - 3600), None, {}, ChannelHealth.CONNECTED),
+        (replace(_WELL, last_message=_NOW - 3601), None, {}, ChannelHealth.SILENT),
+        (_UNHEARD, None, {}, ChannelHealth.CONNECTED),
+        (_UNHEARD, None, {"alert": _NEVER_HEARD}, ChannelHealth.NEVER_HEARD),
+        # A code that waits comes before everything, a zombie's too; a message proves more.
+        (_DOWN, replace(_WAITS, failures=5), {}, ChannelHealth.NEEDS_SCAN),
+        (replace(_DOWN, status="qr_required"), None, {}, ChannelHealth.NEEDS_SCAN),
+        (None, _WAITS, {}, ChannelHealth.NEEDS_SCAN),
+        (replace(_WELL, last_message=_NOW - 9999), _WAITS, {}, ChannelHealth.NEEDS_SCAN),
+        (_WELL, _WAITS, {}, ChannelHealth.CONNECTED),
+        # A scan counts before Prometheus knows.
+        (replace(_DOWN, status="qr_required"), _WAITS, {"scanned": True}, ChannelHealth.CONNECTED),
+        # Three failures in a row need a person.
+        (_DOWN, replace(_FORGOTTEN, failures=2), {}, ChannelHealth.DISCONNECTED),
+        (_DOWN, replace(_FORGOTTEN, failures=3), {}, ChannelHealth.FAILING),
+        (_WELL, replace(_FORGOTTEN, failures=3), {}, ChannelHealth.CONNECTED),
+        (None, None, {}, ChannelHealth.UNKNOWN),
+        (ChannelMetrics("loja", last_message=_NOW, threshold=60), None, {}, ChannelHealth.UNKNOWN),
+    ],
 )
-def test_three_failures_in_a_row_need_somebody(failures: int, kind: ChannelHealth) -> None:
-    down = replace(_WELL, connected=False)
-    assert _judge(down, replace(_FORGOTTEN, failures=failures)) is kind
-    assert _judge(_WELL, replace(_FORGOTTEN, failures=failures)) is ChannelHealth.CONNECTED
+def test_how_a_channel_is(
+    watched: ChannelMetrics | None,
+    remembered: ChannelRow | None,
+    more: dict[str, Any],
+    health: ChannelHealth,
+) -> None:
+    assert _judge(watched, remembered, **more) is health
 
 
-def test_what_nobody_can_tell_is_unknown() -> None:
-    assert _judge(None) is ChannelHealth.UNKNOWN
-    assert _judge(ChannelMetrics("loja", last_message=_NOW, threshold=60)) is ChannelHealth.UNKNOWN
+def test_without_any_readings_nothing_is_known() -> None:
     assert classify("loja", None, None, scanned=False) is ChannelHealth.UNKNOWN
 
 
@@ -141,7 +136,6 @@ def test_a_broken_delivery_needs_somebody_until_a_message_arrives(
     probed: Probed | None, last_message: float | None, broken: bool
 ) -> None:
     row = _row("loja", probed=probed, last_message=last_message)
-
     assert row.is_delivery_broken is broken
     assert row.needs_attention is broken
 
@@ -313,10 +307,6 @@ def test_marks_and_hours_stand_where_they_belong() -> None:
         TimelineSpan(TimelineState.CONNECTED, 0, 90),
         TimelineSpan(TimelineState.DISCONNECTED, 90, 6),
     )
-    row = _row(
-        "loja",
-        strip=strip,
-        repairs=((99, True), (195, False)),
-    )
+    row = _row("loja", strip=strip, repairs=((99, True), (195, False)))
     assert row.hours_in(TimelineState.DISCONNECTED) == 1.5
     assert row.strip_marks == [(95, False)], "what is older than the strip is not drawn"

@@ -103,17 +103,7 @@ def test_ids_that_can_be_paths_and_labels_are_usable(channel_id: str) -> None:
 @pytest.mark.parametrize(
     "channel_id",
     [
-        "",
-        "  ",
-        "\t",
-        ".",
-        "..",
-        ". .",
-        "a\nb",
-        "a\x00b",
-        "a\x7f",
-        "\ud800",
-        "x" * 256,
+        *("", "  ", "\t", ".", "..", ". .", "a\nb", "a\x00b", "a\x7f", "\ud800", "x" * 256),
         "\u0958" * 255,
     ],
     ids=ascii,
@@ -148,16 +138,4 @@ def test_a_status_nested_beyond_what_python_can_print_is_unknown() -> None:
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
-
     assert Status.parse(deep) is Status.UNKNOWN
-
-
-@pytest.mark.parametrize("status", list(Status))
-def test_only_connected_means_connected(status: Status) -> None:
-    assert Channel("loja", status).connected is (status.value == "connected")
-
-
-def test_a_channel_keeps_the_spelling_of_the_gateway_beside_its_key() -> None:
-    channel = Channel("Pixel12 Digital", Status.CONNECTED)
-
-    assert (channel.id, channel.key) == ("Pixel12 Digital", "Pixel12 Digital")

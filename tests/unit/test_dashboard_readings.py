@@ -34,9 +34,7 @@ class Scene:
     """A reader of a gateway that lists ``loja``, and of a message source."""
 
     def __init__(
-        self,
-        kind: MessageSourceKind = MessageSourceKind.LOG,
-        requests_per_month: int | None = None,
+        self, kind: MessageSourceKind = MessageSourceKind.LOG, requests_per_month: int | None = None
     ) -> None:
         self.clock = HandMovedClock()
         self.lists = 0

@@ -1,10 +1,11 @@
-"""The state's file on SQLite: who may read it, and what happens when somebody takes it away."""
+"""SQLite files: who may read and write them, and what happens when the state's is taken away."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.models import Backoff
 from reconnect_hook.schema import open_state
 from tests.support.states import firing, open_rows, sqlite_url
-from zapwatch.db import Database, UnavailableError
+from zapwatch.db import Database, UnavailableError, use_wal
 
 
 @pytest.fixture
@@ -123,3 +124,23 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
         database.close()
     finally:
         os.umask(before)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def test_it_waits_until_who_writes_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    first, second = _open(path), _open(path)
+    first.execute("CREATE TABLE rows (id)")
+    first.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        use_wal(second, 0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(use_wal, second, 60)
+        first.execute("COMMIT")
+        waiting.result(60)
+    assert second.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    first.close()
+    second.close()

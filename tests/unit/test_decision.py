@@ -87,6 +87,10 @@ def called(phase: Phase, **columns: Any) -> ChannelRow:
     return row(**{**usual, **columns})
 
 
+def thrown(step: Step, **columns: Any) -> ChannelRow:
+    return called(Phase.RESTARTING, step=step, restarting=True, **columns)
+
+
 def probe(**columns: Any) -> ChannelRow:
     return row(**{"intent": Intent.PROBE, "cause": RepairCause.SUSPECT, **columns})
 
@@ -99,12 +103,17 @@ def seen(status: Status | None, age: float | None = None) -> Seen:
     return Seen(LOOK, None if status is None else Channel("Loja", status), age)
 
 
+def heard(age: float) -> Seen:
+    return seen(Status.CONNECTED, age)
+
+
 ABSENT = seen(None)
 CONNECTED = seen(Status.CONNECTED)
 DOWN = seen(Status.DISCONNECTED)
 STARTING = seen(Status.INITIALIZING)
 QR = seen(Status.QR_REQUIRED)
 _THIS = Channel("Loja", Status.CONNECTED)
+_THIRD = {"attempts": 3, "called_at": NOW - 300}
 _RETRY = {"attempts": 1, "failures": 1, "called_at": NOW - 100}
 
 
@@ -116,262 +125,140 @@ _RECOVERED = _end(Outcome.RECOVERED, action=Action.NONE)
 _RECONNECTED = _end(Outcome.RECONNECTED)
 _UNKNOWN = End(Outcome.UNKNOWN_CHANNEL, retries=False)
 _ASK = MakeCall(Step.RECONNECT)
+_CREATE = MakeCall(Step.CREATE)
+_CODE = MakeCall(Step.QR)
+_RESUMED = Probe(resumes=True)
+_STILL_DOWN = _end(Outcome.STILL_DISCONNECTED, Status.DISCONNECTED)
+_SEEN_DOWN = Close(Channel("Loja", Status.DISCONNECTED), well=False)
+_LISTED_STILL = "the session was to be thrown away, and is still listed"
+_NOT_GONE = _end(Outcome.FAILED, Status.DISCONNECTED, detail=_LISTED_STILL)
+_NEEDS_SCAN = _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED)
 
 
-@pytest.mark.parametrize(
-    ("state", "found", "decision"),
-    [
-        # What this leader has in hand.
-        pytest.param(row(phase=Phase.CALLING), DOWN, InHand(), id="1 calling"),
-        pytest.param(row(phase=Phase.PROVING), ABSENT, InHand(), id="1 proving"),
-        pytest.param(probe(phase=Phase.PROBING), CONNECTED, InHand(), id="1 probing"),
-        # What nobody has in hand any more.
-        pytest.param(row(phase=Phase.CALLING, epoch=2), DOWN, _ASK, id="2 calling"),
-        pytest.param(
-            row(phase=Phase.CALLING, epoch=2), CONNECTED, _RECOVERED, id="2 calling, well"
-        ),
-        pytest.param(
-            called(Phase.CALLING, epoch=2, step=Step.QR),
-            DOWN,
-            MakeCall(Step.QR),
-            id="2 calling again",
-        ),
-        pytest.param(called(Phase.PROVING, epoch=2), DOWN, Wait(), id="2 proving"),
-        pytest.param(
-            probe(phase=Phase.PROBING, epoch=2, probe_began_at=NOW - 60),
-            CONNECTED,
-            Probe(resumes=True),
-            id="2 probing",
-        ),
-        pytest.param(row(phase=Phase.PROBING), DOWN, _ASK, id="2 probing, raised"),
-        # A session that was thrown away.
-        pytest.param(
-            called(Phase.RESTARTING, step=Step.DELETE, restarting=True),
-            ABSENT,
-            MakeCall(Step.CREATE),
-            id="3 deleted",
-        ),
-        pytest.param(
-            called(Phase.RESTARTING, step=Step.CREATE, deadline=NOW + 5, restarting=True),
-            ABSENT,
-            Wait(NOW + 5),
-            id="3 not created yet",
-        ),
-        pytest.param(
-            called(Phase.RESTARTING, step=Step.CREATE, deadline=NOW, restarting=True),
-            ABSENT,
-            MakeCall(Step.CREATE),
-            id="3 created again",
-        ),
-        pytest.param(row(restarting=True), ABSENT, MakeCall(Step.CREATE), id="3 flag"),
-        pytest.param(
-            row(restarting=True, phase=Phase.CALLING, epoch=2, called_at=NOW - 1),
-            ABSENT,
-            MakeCall(Step.CREATE),
-            id="3 its leader died",
-        ),
-        pytest.param(
-            row(restarting=True, attempts=1, called_at=NOW - 100),
-            ABSENT,
-            Wait(NOW + 200),
-            id="3 flag, in backoff",
-        ),
-        pytest.param(
-            called(Phase.RESTARTING, step=Step.DELETE), DOWN, Wait(), id="3b not gone yet"
-        ),
-        pytest.param(
-            called(Phase.RESTARTING, step=Step.DELETE, deadline=NOW),
-            DOWN,
-            _end(
-                Outcome.FAILED,
-                Status.DISCONNECTED,
-                detail="the session was to be thrown away, and is still listed",
-            ),
-            id="3b not gone",
-        ),
-        pytest.param(called(Phase.RESTARTING, step=Step.CREATE), DOWN, _ASK, id="3b is there"),
-        # Who is not listed.
-        pytest.param(row(), ABSENT, _UNKNOWN, id="4 repair"),
-        pytest.param(
-            probe(), ABSENT, Close(Channel("Loja", Status.UNKNOWN), well=False), id="4 probe"
-        ),
-        pytest.param(called(Phase.VERIFYING), ABSENT, _UNKNOWN, id="4 called"),
-        # After the call.
-        pytest.param(
-            called(Phase.VERIFYING, called_in=LOOK), CONNECTED, Wait(), id="6 list before the call"
-        ),
-        pytest.param(called(Phase.VERIFYING), CONNECTED, _RECONNECTED, id="7 verifying"),
-        pytest.param(called(Phase.STARTING), CONNECTED, _RECONNECTED, id="7 starting"),
-        pytest.param(
-            called(Phase.VERIFYING, silent=True),
-            seen(Status.CONNECTED, 22),
-            _RECONNECTED,
-            id="8 heard since it was asked",
-        ),
-        pytest.param(
-            called(Phase.VERIFYING, silent=True, called_at=NOW - 9),
-            seen(Status.CONNECTED, 23),
-            Wait(),
-            id="8 heard before",
-        ),
-        pytest.param(
-            called(Phase.VERIFYING, silent=True), CONNECTED, Probe(proof=True), id="8 proof"
-        ),
-        pytest.param(
-            called(Phase.VERIFYING, silent=True, tries=1), CONNECTED, Wait(), id="8 proof had"
-        ),
-        pytest.param(
-            called(Phase.VERIFYING, silent=True, tries=1, deadline=NOW),
-            CONNECTED,
-            _end(Outcome.REQUESTED),
-            id="8 nothing heard",
-        ),
-        # A channel that the gateway calls connected.
-        pytest.param(
-            row(intent=Intent.FORCE, cause=RepairCause.MANUAL), CONNECTED, _ASK, id="9 force"
-        ),
-        pytest.param(row(cause=RepairCause.MANUAL), CONNECTED, _ASK, id="9 manual"),
-        pytest.param(
-            row(cause=RepairCause.MANUAL, **_RETRY), CONNECTED, Wait(NOW + 200), id="9 in backoff"
-        ),
-        pytest.param(
-            row(intent=Intent.RECHECK, qr_required=True), CONNECTED, _RECOVERED, id="10 recheck"
-        ),
-        pytest.param(row(**_RETRY), CONNECTED, _RECOVERED, id="10 repair"),
-        pytest.param(row(), CONNECTED, _RECOVERED, id="10 no news of before"),
-        pytest.param(row(intent=Intent.RECHECK), CONNECTED, Close(_THIS), id="11 recheck"),
-        pytest.param(row(since=NOW - 14, seen_at=NOW - 15), CONNECTED, Close(_THIS), id="11 stale"),
-        pytest.param(
-            row(since=NOW - 2, seen_at=NOW - 4), CONNECTED, Wait(NOW + 6), id="11 stale yet"
-        ),
-        pytest.param(
-            row(since=NOW - 200, called_at=NOW - 400), CONNECTED, Close(_THIS), id="11 in backoff"
-        ),
-        pytest.param(
-            silent(attempts=1, last_status=Status.DISCONNECTED),
-            CONNECTED,
-            _RECOVERED,
-            id="12 came back",
-        ),
-        pytest.param(silent(), seen(Status.CONNECTED, 35), _RECOVERED, id="12 heard"),
-        pytest.param(
-            silent(),
-            seen(Status.CONNECTED, 36),
-            MakeCall(Step.RECONNECT, silent=True),
-            id="13 not heard",
-        ),
-        pytest.param(
-            silent(attempts=2, called_at=NOW - 301, last_cause=RepairCause.SILENT),
-            CONNECTED,
-            Wait(NOW + 299),
-            id="13 in backoff",
-        ),
-        pytest.param(
-            probe(), seen(Status.CONNECTED, 35), Close(_THIS, well=False, heard=True), id="14"
-        ),
-        pytest.param(probe(), seen(Status.CONNECTED, 36), Probe(), id="15"),
-        pytest.param(
-            probe(cause=RepairCause.ASKED),
-            seen(Status.CONNECTED, 1),
-            Probe(),
-            id="15 asked by a person",
-        ),
-        pytest.param(
-            probe(probe_began_at=NOW - 600), CONNECTED, Wait(NOW + 300), id="15 probed lately"
-        ),
-        pytest.param(
-            probe(cause=RepairCause.ASKED, probe_began_at=NOW - 600),
-            CONNECTED,
-            Probe(),
-            id="15 probed lately, asked by a person",
-        ),
-        pytest.param(
-            probe(step=Step.POSTPONED, deadline=NOW + 9), CONNECTED, Wait(NOW + 9), id="15 later"
-        ),
-        pytest.param(
-            probe(step=Step.POSTPONED, deadline=NOW, probe_began_at=NOW - 60),
-            CONNECTED,
-            Probe(resumes=True),
-            id="15 goes on",
-        ),
-        # A channel that is not.
-        pytest.param(
-            row(intent=Intent.RECHECK),
-            DOWN,
-            Close(Channel("Loja", Status.DISCONNECTED), well=False),
-            id="16 recheck",
-        ),
-        pytest.param(
-            probe(), QR, Close(Channel("Loja", Status.QR_REQUIRED), well=False), id="16 probe"
-        ),
-        pytest.param(
-            called(Phase.VERIFYING),
-            QR,
-            _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED),
-            id="17 verifying",
-        ),
-        pytest.param(
-            called(Phase.STARTING),
-            QR,
-            _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED),
-            id="17 starting",
-        ),
-        pytest.param(
-            called(Phase.VERIFYING, deadline=NOW, stuck=2),
-            DOWN,
-            _end(Outcome.STILL_DISCONNECTED, Status.DISCONNECTED),
-            id="19",
-        ),
-        pytest.param(called(Phase.VERIFYING), STARTING, Wait(), id="20"),
-        pytest.param(called(Phase.STARTING), STARTING, Wait(), id="21"),
-        pytest.param(called(Phase.STARTING), DOWN, MakeCall(Step.QR), id="22"),
-        pytest.param(called(Phase.STARTING, called_at=NOW - 4), DOWN, Wait(), id="22 after 5 s"),
-        pytest.param(
-            called(Phase.STARTING, called_at=NOW - 3, step=Step.START),
-            DOWN,
-            MakeCall(Step.QR),
-            id="22 started, after 2 s",
-        ),
-        pytest.param(
-            called(Phase.STARTING, step=Step.CREATE), DOWN, _ASK, id="22 created, after 2 s"
-        ),
-        pytest.param(called(Phase.STARTING, deadline=NOW), STARTING, Verify(), id="22 over"),
-        pytest.param(row(), STARTING, Wait(NOW + 120), id="23 first seen"),
-        pytest.param(row(starting_since=NOW - 100), STARTING, Wait(NOW + 20), id="23 starting"),
-        pytest.param(row(paused=True), DOWN, Wait(NOW + 3600, sleeps=True), id="24 paused"),
-        pytest.param(
-            row(intent=Intent.FORCE, paused=True, paused_until=NOW + 9),
-            DOWN,
-            Wait(NOW + 9, sleeps=True),
-            id="24 paused for a time",
-        ),
-        pytest.param(row(**_RETRY), DOWN, Wait(NOW + 200), id="24 in backoff"),
-        pytest.param(row(), DOWN, _ASK, id="25 down"),
-        pytest.param(row(), QR, _ASK, id="25 qr"),
-        pytest.param(silent(), seen(Status.UNKNOWN), _ASK, id="25 silent and down"),
-        pytest.param(
-            row(starting_since=NOW - 120),
-            STARTING,
-            MakeCall(Step.RECONNECT, stuck=True),
-            id="25 stuck",
-        ),
-        pytest.param(row(intent=Intent.FORCE, **_RETRY), DOWN, _ASK, id="25 force"),
-        pytest.param(row(paused=True, paused_until=NOW), DOWN, _ASK, id="25 pause over"),
-        # Another status, or another cause, ends a long backoff; the cooldown stays.
-        pytest.param(
-            row(attempts=3, called_at=NOW - 300, last_status=Status.QR_REQUIRED),
-            DOWN,
-            _ASK,
-            id="25 other status",
-        ),
-        pytest.param(
-            row(attempts=3, called_at=NOW - 300, last_cause=RepairCause.SILENT),
-            DOWN,
-            _ASK,
-            id="25 other cause",
-        ),
-    ],
-)
+_LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
+    # What this leader has in hand.
+    "1 calling": (row(phase=Phase.CALLING), DOWN, InHand()),
+    "1 proving": (row(phase=Phase.PROVING), ABSENT, InHand()),
+    "1 probing": (probe(phase=Phase.PROBING), CONNECTED, InHand()),
+    # What nobody has in hand any more.
+    "2 calling": (row(phase=Phase.CALLING, epoch=2), DOWN, _ASK),
+    "2 calling, well": (row(phase=Phase.CALLING, epoch=2), CONNECTED, _RECOVERED),
+    "2 calling again": (called(Phase.CALLING, epoch=2, step=Step.QR), DOWN, _CODE),
+    "2 proving": (called(Phase.PROVING, epoch=2), DOWN, Wait()),
+    "2 probing": (
+        probe(phase=Phase.PROBING, epoch=2, probe_began_at=NOW - 60),
+        CONNECTED,
+        _RESUMED,
+    ),
+    "2 probing, raised": (row(phase=Phase.PROBING), DOWN, _ASK),
+    # A session that was thrown away.
+    "3 deleted": (thrown(Step.DELETE), ABSENT, _CREATE),
+    "3 not created yet": (thrown(Step.CREATE, deadline=NOW + 5), ABSENT, Wait(NOW + 5)),
+    "3 created again": (thrown(Step.CREATE, deadline=NOW), ABSENT, _CREATE),
+    "3 flag": (row(restarting=True), ABSENT, _CREATE),
+    "3 its leader died": (
+        row(restarting=True, phase=Phase.CALLING, epoch=2, called_at=NOW - 1),
+        ABSENT,
+        _CREATE,
+    ),
+    "3 flag, in backoff": (
+        row(restarting=True, attempts=1, called_at=NOW - 100),
+        ABSENT,
+        Wait(NOW + 200),
+    ),
+    "3b not gone yet": (called(Phase.RESTARTING, step=Step.DELETE), DOWN, Wait()),
+    "3b not gone": (called(Phase.RESTARTING, step=Step.DELETE, deadline=NOW), DOWN, _NOT_GONE),
+    "3b is there": (called(Phase.RESTARTING, step=Step.CREATE), DOWN, _ASK),
+    # Who is not listed.
+    "4 repair": (row(), ABSENT, _UNKNOWN),
+    "4 probe": (probe(), ABSENT, Close(Channel("Loja", Status.UNKNOWN), well=False)),
+    "4 called": (called(Phase.VERIFYING), ABSENT, _UNKNOWN),
+    # After the call.
+    "6 list before the call": (called(Phase.VERIFYING, called_in=LOOK), CONNECTED, Wait()),
+    "7 verifying": (called(Phase.VERIFYING), CONNECTED, _RECONNECTED),
+    "7 starting": (called(Phase.STARTING), CONNECTED, _RECONNECTED),
+    "8 heard since it was asked": (called(Phase.VERIFYING, silent=True), heard(22), _RECONNECTED),
+    "8 heard before": (called(Phase.VERIFYING, silent=True, called_at=NOW - 9), heard(23), Wait()),
+    "8 proof": (called(Phase.VERIFYING, silent=True), CONNECTED, Probe(proof=True)),
+    "8 proof had": (called(Phase.VERIFYING, silent=True, tries=1), CONNECTED, Wait()),
+    "8 nothing heard": (
+        called(Phase.VERIFYING, silent=True, tries=1, deadline=NOW),
+        CONNECTED,
+        _end(Outcome.REQUESTED),
+    ),
+    # A channel that the gateway calls connected.
+    "9 force": (row(intent=Intent.FORCE, cause=RepairCause.MANUAL), CONNECTED, _ASK),
+    "9 manual": (row(cause=RepairCause.MANUAL), CONNECTED, _ASK),
+    "9 in backoff": (row(cause=RepairCause.MANUAL, **_RETRY), CONNECTED, Wait(NOW + 200)),
+    "10 recheck": (row(intent=Intent.RECHECK, qr_required=True), CONNECTED, _RECOVERED),
+    "10 repair": (row(**_RETRY), CONNECTED, _RECOVERED),
+    "10 no news of before": (row(), CONNECTED, _RECOVERED),
+    "11 recheck": (row(intent=Intent.RECHECK), CONNECTED, Close(_THIS)),
+    "11 stale": (row(since=NOW - 14, seen_at=NOW - 15), CONNECTED, Close(_THIS)),
+    "11 stale yet": (row(since=NOW - 2, seen_at=NOW - 4), CONNECTED, Wait(NOW + 6)),
+    "11 in backoff": (row(since=NOW - 200, called_at=NOW - 400), CONNECTED, Close(_THIS)),
+    "12 came back": (silent(attempts=1, last_status=Status.DISCONNECTED), CONNECTED, _RECOVERED),
+    "12 heard": (silent(), heard(35), _RECOVERED),
+    "13 not heard": (silent(), heard(36), MakeCall(Step.RECONNECT, silent=True)),
+    "13 in backoff": (
+        silent(attempts=2, called_at=NOW - 301, last_cause=RepairCause.SILENT),
+        CONNECTED,
+        Wait(NOW + 299),
+    ),
+    "14": (probe(), heard(35), Close(_THIS, well=False, heard=True)),
+    "15": (probe(), heard(36), Probe()),
+    "15 asked by a person": (probe(cause=RepairCause.ASKED), heard(1), Probe()),
+    "15 probed lately": (probe(probe_began_at=NOW - 600), CONNECTED, Wait(NOW + 300)),
+    "15 probed lately, asked": (
+        probe(cause=RepairCause.ASKED, probe_began_at=NOW - 600),
+        CONNECTED,
+        Probe(),
+    ),
+    "15 later": (probe(step=Step.POSTPONED, deadline=NOW + 9), CONNECTED, Wait(NOW + 9)),
+    "15 goes on": (
+        probe(step=Step.POSTPONED, deadline=NOW, probe_began_at=NOW - 60),
+        CONNECTED,
+        _RESUMED,
+    ),
+    # A channel that is not.
+    "16 recheck": (row(intent=Intent.RECHECK), DOWN, _SEEN_DOWN),
+    "16 probe": (probe(), QR, Close(Channel("Loja", Status.QR_REQUIRED), well=False)),
+    "17 verifying": (called(Phase.VERIFYING), QR, _NEEDS_SCAN),
+    "17 starting": (called(Phase.STARTING), QR, _NEEDS_SCAN),
+    "19": (called(Phase.VERIFYING, deadline=NOW, stuck=2), DOWN, _STILL_DOWN),
+    "20": (called(Phase.VERIFYING), STARTING, Wait()),
+    "21": (called(Phase.STARTING), STARTING, Wait()),
+    "22": (called(Phase.STARTING), DOWN, _CODE),
+    "22 after 5 s": (called(Phase.STARTING, called_at=NOW - 4), DOWN, Wait()),
+    "22 started, after 2 s": (
+        called(Phase.STARTING, called_at=NOW - 3, step=Step.START),
+        DOWN,
+        _CODE,
+    ),
+    "22 created, after 2 s": (called(Phase.STARTING, step=Step.CREATE), DOWN, _ASK),
+    "22 over": (called(Phase.STARTING, deadline=NOW), STARTING, Verify()),
+    "23 first seen": (row(), STARTING, Wait(NOW + 120)),
+    "23 starting": (row(starting_since=NOW - 100), STARTING, Wait(NOW + 20)),
+    "24 paused": (row(paused=True), DOWN, Wait(NOW + 3600, sleeps=True)),
+    "24 paused for a time": (
+        row(intent=Intent.FORCE, paused=True, paused_until=NOW + 9),
+        DOWN,
+        Wait(NOW + 9, sleeps=True),
+    ),
+    "24 in backoff": (row(**_RETRY), DOWN, Wait(NOW + 200)),
+    "25 down": (row(), DOWN, _ASK),
+    "25 qr": (row(), QR, _ASK),
+    "25 silent and down": (silent(), seen(Status.UNKNOWN), _ASK),
+    "25 stuck": (row(starting_since=NOW - 120), STARTING, MakeCall(Step.RECONNECT, stuck=True)),
+    "25 force": (row(intent=Intent.FORCE, **_RETRY), DOWN, _ASK),
+    "25 pause over": (row(paused=True, paused_until=NOW), DOWN, _ASK),
+    # Another status, or another cause, ends a long backoff; the cooldown stays.
+    "25 other status": (row(**_THIRD, last_status=Status.QR_REQUIRED), DOWN, _ASK),
+    "25 other cause": (row(**_THIRD, last_cause=RepairCause.SILENT), DOWN, _ASK),
+}
+
+
+@pytest.mark.parametrize(("state", "found", "decision"), _LOOKS.values(), ids=_LOOKS)
 def test_what_a_look_means_for_a_row(state: ChannelRow, found: Seen, decision: Decision) -> None:
     assert decide(state, found, LED, POLICY, NOW) == decision
 

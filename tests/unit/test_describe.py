@@ -93,9 +93,7 @@ def test_a_type_of_ones_own_is_told_by_the_settings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _settings(tmp_path, monkeypatch)
-
     told = _told(capsys, "own")
-
     assert told["repair if down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
     assert told["repair if a zombie"] == "nothing: a person is notified"
     assert told["repair if stuck"] == "waits"
@@ -114,7 +112,6 @@ def test_an_unknown_type_is_one_line(
     if settings:
         _settings(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
-
     with pytest.raises(SystemExit) as ended:
         main(["describe", "telegram"])
     assert ended.value.code == 2
@@ -128,7 +125,6 @@ def test_a_mistake_in_the_description_is_all_that_is_said(
     _settings(tmp_path, monkeypatch)
     path = tmp_path / "types.yaml"
     path.write_text(_OWN.replace("POST /start", "POST start"))
-
     with pytest.raises(SystemExit) as ended:
         main(["describe", "own"])
     assert ended.value.code == 2

@@ -21,6 +21,7 @@ from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Backoff, Outcome
 from reconnect_hook.schema import open_state
+from tests.support.hooks import hook_settings
 from zapwatch import __version__, config
 from zapwatch.config import SilenceMode, parse, parse_env
 from zapwatch.config.settings import BY_KEY, BY_NAME, SETTINGS
@@ -30,6 +31,12 @@ _REFERENCE = ROOT / "docs" / "reference"
 SETTINGS_PAGE = (_REFERENCE / "settings.md").read_text()
 METRICS_PAGE = (_REFERENCE / "metrics.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
+LEAST = {
+    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
+    "WPP_GATEWAY_SECRET": "x",
+    "DB_HOST": "localhost",
+    "DB_USER": "zapwatch",
+}
 
 
 def section(page: str, title: str) -> str:
@@ -62,10 +69,7 @@ def test_the_example_holds_every_setting_with_its_default() -> None:
     assert set(values) == {row.name for row in SETTINGS}
     for row in SETTINGS:
         assert values[row.name] == row.default or not row.default
-    filled = parse({**values, "WPP_GATEWAY_SECRET": "x"})
-    least = {"WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443", "WPP_GATEWAY_SECRET": "x"}
-    default = parse({**least, "DB_HOST": "localhost", "DB_USER": "zapwatch"})
-    assert filled == default
+    assert parse({**values, "WPP_GATEWAY_SECRET": "x"}) == parse(LEAST)
 
 
 class Recorded(dict[str, str]):
@@ -81,8 +85,7 @@ class Recorded(dict[str, str]):
 
 
 def test_every_setting_is_read_and_no_other() -> None:
-    least = {"WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443", "WPP_GATEWAY_SECRET": "x"}
-    values = Recorded({**least, "DB_HOST": "localhost", "DB_USER": "zapwatch"})
+    values = Recorded(LEAST)
     parse(values)
     # It names a file of values, which have been read by then.
     assert values.names | {"PIXELHUB_ENV"} == {row.name for row in SETTINGS}
@@ -114,7 +117,7 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
         with_log=True,
     )
     registry = make_registry(ExporterCollector([metrics]))
-    registry.register(Post(parse(LEAST)).events)
+    registry.register(Post(parse(hook_settings("http://127.0.0.1:1"))).events)
     ReloadMetrics(registry, "whatsapp_exporter")
     names = published(registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
@@ -136,25 +139,17 @@ def test_the_hooks_metrics_are_the_documented_ones(
     # A busy machine may take longer than a scrape allows.
     monkeypatch.setattr("reconnect_hook.metrics._READ_SECONDS", 60.0)
     metrics = HookMetrics()
-    url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
+    url = parse(
+        hook_settings("http://127.0.0.1:1", HOOK_STATE_URL=f"sqlite:///{tmp_path}/state")
+    ).hook_state_url
     database = open_state(url)
     metrics.watch("wpp", RepairHistory(database, "wpp", Backoff(300)))
-    shared = {
-        "whatsapp_gateway_request_duration_seconds",
-        "whatsapp_gateway_request_errors_total",
-    }
+    shared = {"whatsapp_gateway_request_duration_seconds", "whatsapp_gateway_request_errors_total"}
     names = published(metrics.registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
     assert ours - shared == documented("## The hook")
     assert names - ours >= {"process_resident_memory_bytes", "python_info"}
     database.close()
-
-
-LEAST = {
-    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
-    "WPP_GATEWAY_SECRET": "x",
-    "MESSAGE_LOG_URL": "none",
-}
 
 
 def rules() -> list[dict[str, object]]:

@@ -125,11 +125,7 @@ class Episode(RuleBasedStateMachine):
     def status_changes(self, status: Status) -> None:
         self.put(status)
 
-    @rule(
-        cause=_CAUSES,
-        to=_HOOKS,
-        times=st.integers(1, 3),
-    )
+    @rule(cause=_CAUSES, to=_HOOKS, times=st.integers(1, 3))
     def alert(self, cause: RepairCause, to: int, times: int) -> None:
         row = self.world.row()
         if row is not None and RepairCause.SILENT in {row.cause, row.last_cause}:

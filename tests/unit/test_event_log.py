@@ -147,15 +147,6 @@ def test_a_path_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path, pa
     assert str(caught.value).isprintable()
 
 
-def test_a_folder_that_goes_is_made_again(tmp_path: Path) -> None:
-    folder = tmp_path / "logs"
-    log = EventLog(folder / "log")
-    log.write(number=1)
-    folder.rename(tmp_path / "away")
-    log.write(number=2)
-    assert (folder / "log").read_text().endswith("number=2\n")
-
-
 def test_what_cannot_be_written_goes_to_stderr_and_no_line_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -172,14 +163,3 @@ def test_what_cannot_be_written_goes_to_stderr_and_no_line_is_lost(
     folder.unlink()
     log.write(number=4)
     assert (folder / "log").read_text().endswith("number=4\n")
-
-
-def test_a_full_disk_sends_the_line_to_stderr(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "full").symlink_to("/dev/full")
-    log = EventLog(tmp_path / "full")
-    log.write_all([{"channel": "loja"}, {"channel": "obra"}])
-    first, second = caplog.messages
-    assert first.endswith("channel=loja")
-    assert second.endswith("channel=obra")

@@ -1,4 +1,4 @@
-"""The page of metrics: rendered once for each change, beside the scrapes."""
+"""The page of metrics: rendered once for each change; gateways on it come and go."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import GatewayErrorKind, Operation
-from zapwatch.metrics import MetricsPage
+from zapwatch.metrics import GatewayMetrics, MetricsPage
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
@@ -79,9 +79,7 @@ class TestCache:
         first = counted.page.get(*wanted)
         assert all(counted.page.get(*wanted) is first for _ in range(10))
         assert counted.times == 1
-
         counted.page.refresh()
-
         second = counted.page.get(*wanted)
         assert second.body != first.body
         assert counted.page.get(*wanted) is second
@@ -92,12 +90,10 @@ class TestCache:
     ) -> None:
         counted.page.refresh()
         assert counted.times == 0
-
         counted.body()
         counted.clock.forward(299)
         counted.page.refresh()
         assert counted.times == 2
-
         counted.clock.forward(2)
         counted.page.refresh()
         assert counted.times == 2
@@ -110,7 +106,6 @@ class TestCache:
         assert counted.body("text/html, */*;q=0.1", "identity") in bodies
         assert counted.body(f"{_OPENMETRICS},*/*", "deflate, gzip") in bodies
         assert counted.times == 4
-
         counted.page.refresh()
         assert counted.times == 6, "once for each of text and OpenMetrics"
         for accept in ("", _OPENMETRICS):
@@ -143,18 +138,10 @@ class TestRendering:
         rendering = threading.Thread(target=counted.page.refresh)
         rendering.start()
         wait_until(lambda: counted.times == 2, 60, "the next rendering to begin")
-
         assert counted.page.get("", "") is before
-
         counted.collector.may_go_on.set()
         rendering.join(60)
         assert counted.page.get("", "") is not before
-
-    def test_a_change_is_rendered_by_a_thread_of_its_own(self, counted: Counted) -> None:
-        counted.page.start()
-        counted.body()
-        counted.page.invalidate()
-        wait_until(lambda: b"times 2.0" in counted.body(), 60, "the change to be rendered")
 
     def test_a_change_during_a_rendering_is_rendered_after_it(self, counted: Counted) -> None:
         counted.body()
@@ -176,7 +163,6 @@ class TestRendering:
         assert "cannot be rendered" in caplog.text
         with pytest.raises(ValueError, match="out of order"):
             counted.body()
-
         counted.collector.broken = False
         counted.page.refresh()
         assert b"times" in counted.body()
@@ -228,3 +214,35 @@ class TestSeveralGateways:
         body = page.get("", "").body
         assert b'gateway="loja"' in body
         assert b'gateway="wpp"' not in body
+
+
+_COUNT = "whatsapp_gateway_request_duration_seconds_count"
+_ERRORS = "whatsapp_gateway_request_errors_total"
+
+
+def _of(registry: CollectorRegistry, gateway: str) -> dict[str, float]:
+    return {
+        sample.name: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.labels["gateway"] == gateway and sample.name in {_COUNT, _ERRORS}
+    }
+
+
+def test_a_gateway_that_is_forgotten_stays_so_whatever_still_ends() -> None:
+    registry = CollectorRegistry()
+    metrics = GatewayMetrics(registry, [Operation.LIST])
+    observe, other = metrics.of("loja"), metrics.of("wpp")
+    # WhatsAppGatewayUnknown reads from it which gateways a hook has.
+    assert _of(registry, "loja")[_COUNT] == 0
+    observe(Operation.LIST, 1.0, None)
+    assert _of(registry, "loja")[_COUNT] == 1
+
+    metrics.forget("loja")
+    observe(Operation.LIST, 90.0, GatewayErrorKind.TIMEOUT)
+    other(Operation.LIST, 1.0, None)
+    assert _of(registry, "loja") == {}
+    assert _of(registry, "wpp")[_COUNT] == 1
+
+    metrics.of("loja")(Operation.LIST, 1.0, None)
+    assert _of(registry, "loja") == {_COUNT: pytest.approx(1), _ERRORS: 0}

@@ -8,15 +8,10 @@ import sys
 
 import pytest
 
-from zapwatch.config import SettingsError, parse
+from tests.support.hooks import hook_settings
+from zapwatch.config import parse
 from zapwatch.config.settings import BY_NAME
 from zapwatch.server import FORMATTERS
-
-_LEAST = {
-    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
-    "WPP_GATEWAY_SECRET": "x",
-    "MESSAGE_LOG_URL": "none",
-}
 
 
 def _line(format_: str, message: str, *, fails: bool = False) -> str:
@@ -54,16 +49,7 @@ def test_an_event_with_a_traceback_is_one_line(format_: str) -> None:
     assert "ValueError" in line
 
 
-def test_level_and_format_are_settings() -> None:
-    settings = parse({**_LEAST, "LOG_LEVEL": "Debug", "LOG_FORMAT": "json"})
-    assert (settings.log_level, settings.log_format) == ("debug", "json")
-    with pytest.raises(SettingsError, match="LOG_LEVEL must be debug, info, warning or error, not"):
-        parse({**_LEAST, "LOG_LEVEL": "loud"})
-    with pytest.raises(SettingsError, match="LOG_FORMAT must be logfmt or json, not 'xml'"):
-        parse({**_LEAST, "LOG_FORMAT": "xml"})
-
-
 def test_each_format_has_a_formatter() -> None:
     for name in FORMATTERS:
-        assert parse({**_LEAST, "LOG_FORMAT": name}).log_format == name
+        assert parse(hook_settings("http://127.0.0.1:1", LOG_FORMAT=name)).log_format == name
     assert BY_NAME["LOG_FORMAT"].default in FORMATTERS

@@ -40,13 +40,11 @@ def _compare(
 
 def test_what_both_have_is_complete() -> None:
     audit = _compare([_entry("A"), _entry("B")], "A", "B")
-
     assert (audit.result, audit.received, audit.missed) == (AuditResult.COMPLETE, 2, ())
 
 
 def test_what_only_the_gateway_has_is_missed_the_oldest_first() -> None:
     audit = _compare([_entry("C", 400), _entry("A"), _entry("B")], "B")
-
     assert audit.result is AuditResult.MISSED
     assert [one.id for one in audit.missed] == ["A", "C"]
 
@@ -69,7 +67,6 @@ def test_what_cannot_be_known_is_neither_complete_nor_missed(
     entries: list[Entry], more: dict[str, Any]
 ) -> None:
     audit = _compare(entries, "A", **more)
-
     assert audit.result is AuditResult.UNKNOWN
     assert audit.why
     assert audit.missed == ()
@@ -77,7 +74,6 @@ def test_what_cannot_be_known_is_neither_complete_nor_missed(
 
 def test_what_is_surely_missed_is_told_although_there_may_be_more() -> None:
     audit = _compare([_entry("A"), _entry("B")], "A", why="the session does not open one chat")
-
     assert audit.result is AuditResult.MISSED
     assert [one.id for one in audit.missed] == ["B"]
     assert audit.why
@@ -85,14 +81,12 @@ def test_what_is_surely_missed_is_told_although_there_may_be_more() -> None:
 
 def test_what_arrived_in_a_gap_is_no_matter() -> None:
     audit = _compare([_entry("A")], "A", gaps=[(_NOW - 700, _NOW - 500)])
-
     assert audit.result is AuditResult.COMPLETE
 
 
 def test_a_message_of_two_chats_counts_once() -> None:
     """As where a gateway lists a person by number and by ``@lid``."""
     received = read_chats([[[_entry("A")]], [[_entry("A"), _entry("B")]]], Wanted(0, _NOW))
-
     assert received == Received(received.messages, count=2)
     assert [one.id for one in received.messages] == ["A", "B"]
 

@@ -7,15 +7,21 @@ import hashlib
 import hmac
 import json
 import logging
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from werkzeug.test import Client, TestResponse
 
-from exporter.app import Receiver, Sender
+from exporter.__main__ import main
+from exporter.app import EventResult, Receiver, Sender
+from exporter.event_buffer import Inbox, Post, senders_among
+from zapwatch.config import SettingsError, parse
 from zapwatch.front import MAX_REQUEST_BYTES
 from zapwatch.gateways.registry import ADAPTERS
+from zapwatch.gateways.wrapper import WrapperGateway
 from zapwatch.messages.message import Message
 
 _TOKEN = "not-a-real-token/+?&"
@@ -64,18 +70,21 @@ def world() -> World:
     return World()
 
 
-def test_a_message_is_taken(world: World) -> None:
-    answer = world.post("/messages/wpp", **_BEARER)
-    assert (answer.status_code, answer.data) == (202, b"")
-    assert world.taken == [("wpp", "Loja 1")]
-    assert world.counted == [("wpp", "message")]
-
-
-def test_what_is_no_message_is_answered_and_forgotten(world: World) -> None:
-    answer = world.post("/messages/wpp", {"event": "onpresencechanged", "session": "a"}, **_BEARER)
-    assert (answer.status_code, answer.data) == (204, b"")
-    assert world.taken == []
-    assert world.counted == [("wpp", "other")]
+@pytest.mark.parametrize(
+    ("event", "status", "result"),
+    [
+        (_MESSAGE, 202, "message"),
+        ({**_MESSAGE, "type": "ciphertext"}, 204, "undecryptable"),
+        ({"event": "onpresencechanged", "session": "a"}, 204, "other"),
+    ],
+)
+def test_an_event_is_taken_where_it_is_a_message(
+    world: World, event: object, status: int, result: str
+) -> None:
+    answer = world.post("/messages/wpp", event, **_BEARER)
+    assert (answer.status_code, answer.data) == (status, b"")
+    assert world.taken == [("wpp", "Loja 1")] * (result != "other")
+    assert world.counted == [("wpp", result)]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +127,6 @@ def test_a_channel_that_is_not_listed_is_said_and_is_no_message(
     assert world.counted == [("wpp", "unlisted")] * 2
     [line] = caplog.messages
     assert line.startswith("events of gateway wpp name a channel that it does not list: 'Loja 1'")
-
-
-def test_what_cannot_be_decrypted_is_no_message(world: World) -> None:
-    answer = world.post("/messages/wpp", {**_MESSAGE, "type": "ciphertext"}, **_BEARER)
-    assert (answer.status_code, answer.data) == (204, b"")
-    assert world.taken == [("wpp", "Loja 1")]
-    assert world.counted == [("wpp", "undecryptable")]
 
 
 _READABLE = {"key": {"id": "A"}}
@@ -175,13 +177,7 @@ def signed(body: bytes, key: str = _TOKEN) -> str:
         # Evolution's "webhook by events" puts the event's name behind whatever the URL is.
         ("?token=not-a-real-token/%2B%3F%26/messages-upsert", {}),
         ("", {"X_Webhook_Hmac": signed(_BODY)}),
-        (
-            "",
-            {
-                "X_Webhook_Hmac": signed(_BODY).upper(),
-                "X_Webhook_Hmac_Algorithm": "sha512",
-            },
-        ),
+        ("", {"X_Webhook_Hmac": signed(_BODY).upper(), "X_Webhook_Hmac_Algorithm": "sha512"}),
     ],
 )
 def test_whoever_knows_the_token_may_post(
@@ -316,6 +312,56 @@ def test_everything_else_goes_to_the_pages_behind(world: World) -> None:
     assert world.client.get("/messages").status_code == 404
 
 
-def test_wahas_event_is_read_as_wahas(world: World) -> None:
-    assert world.post("/messages/waha", _WAHA, **_BEARER).status_code == 202
-    assert world.post("/messages/wpp", _WAHA, **_BEARER).status_code == 204
+_GATEWAY = {
+    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
+    "WPP_GATEWAY_SECRET": "not-a-real-secret",
+}
+
+
+def test_the_token_is_a_secret_that_an_exporter_needs_for_events() -> None:
+    for token, why in (
+        ("", "is not set: choose a long random text"),
+        ("fifteen-letters", "of gateway wpp can be guessed"),
+        ("abc" * 20, "of gateway wpp can be guessed"),
+    ):
+        weak = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": token})
+        with pytest.raises(SettingsError, match=f"^MESSAGES_TOKEN {why}"):
+            senders_among(weak.gateways)
+    with_token = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
+    assert senders_among(with_token.gateways) == {"wpp": Sender(WrapperGateway, _TOKEN)}
+    assert _TOKEN not in repr(with_token)
+    assert "messages.sqlite3" not in repr(with_token)
+
+
+def test_events_are_counted_of_a_gateway_that_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inbox, "start", lambda _: None)
+    settings = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
+    post = Post(settings)
+    client = Client(post.receiver(Flask("pages"), lambda _: None))
+
+    def counted() -> dict[str, float]:
+        [family] = post.events.collect()
+        return {one.labels["result"]: one.value for one in family.samples}
+
+    assert counted() == {}
+    post.follow(settings.gateways)
+    assert client.post("/messages/wpp").status_code == 401
+    assert client.post("/messages/wpp", query_string={"token": _TOKEN}).status_code == 400
+    post.follow(settings.gateways)
+    none: dict[str, float] = dict.fromkeys(EventResult, 0)
+    assert counted() == {**none, "unauthorized": 1, "invalid": 1}
+    post.follow([])
+    assert counted() == {}
+
+
+def test_a_check_of_the_settings_writes_no_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the store would show a receiver that does not run."""
+    monkeypatch.chdir(tmp_path)
+    values = {**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN}
+    file = tmp_path / "env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    before = set(threading.enumerate())
+    assert main(["--env-file", str(file), "--config.check"]) == 0
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()

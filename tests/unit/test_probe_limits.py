@@ -138,10 +138,7 @@ class Bounds(RuleBasedStateMachine):
 
 
 TestBounds: Any = Bounds.TestCase
-TestBounds.settings = settings(
-    max_examples=examples(12),
-    stateful_step_count=40,
-)
+TestBounds.settings = settings(max_examples=examples(12), stateful_step_count=40)
 
 
 @pytest.fixture

@@ -71,7 +71,6 @@ def test_a_month_of_polls_and_repairs_costs_no_more_than_it_may(
 def test_a_storm_of_calls_leaves_something_for_the_rest_of_the_month() -> None:
     clock = HandMovedClock()
     calls = CallBudget(_PER_MONTH, clock)
-
     assert sum(calls.take() for _ in range(1000)) == 25
     clock.forward(MONTH_SECONDS / 10)
     assert sum(calls.take() for _ in range(1000)) == 22
@@ -114,7 +113,6 @@ def test_a_failure_counts_unless_it_has_cost_nothing(reason: GatewayErrorKind, t
     asked = Asked()
     asked.error = GatewayError(Operation.LIST, reason, "as the test says")
     lists = ListBudget(_PER_MONTH, HandMovedClock())
-
     for _ in range(3):
         with pytest.raises(GatewayError, match="as the test says"):
             lists.listed(_CHANNELS, asked)
@@ -146,7 +144,6 @@ def test_an_audit_leaves_the_repairs_what_they_need() -> None:
     gateway = WhapiGateway("http://127.0.0.1:9", "", channels=named, budget=budget)
     while budget.spares(1):
         assert budget.take()
-
     with pytest.raises(GatewayError, match="requests_per_month is kept for repairs"):
         gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 1.0))
     assert budget.take()

@@ -74,8 +74,9 @@ def test_no_secret_is_shown(name: str) -> None:
     if web:
         value = "https://heartbeat.example.com/hidden"
     user = {f"{name.removesuffix('PASSWORD')}USER": "u"} if name.endswith("_PASSWORD") else {}
-    report = describe(_load(**{name: value}, **user))
-    assert "hidden" not in str(report)
+    settings = _load(**{name: value}, **user)
+    report = describe(settings)
+    assert "hidden" not in f"{settings} {report}"
     assert "hidden" not in str(report.as_json())
     assert fingerprint("hidden-one" if url else value) in str(report) or (name == "DB_PASS")
 

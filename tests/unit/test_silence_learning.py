@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,8 +22,9 @@ _DAY = 86400.0
 _HOUR = 3600.0
 _BOUNDS = Bounds(false_alarms=1, floor=600, ceiling=24 * _HOUR)
 
-_rates = st.lists(st.floats(0.001, 500), min_size=WEEK_HOURS, max_size=WEEK_HOURS)
-_profiles = _rates.map(Profile)
+# Of 25 rates, so that no day is like another; a week of them takes long to draw.
+_rates = st.lists(st.floats(0.001, 500), min_size=25, max_size=25)
+_profiles = _rates.map(lambda rates: Profile([*islice(cycle(rates), WEEK_HOURS)]))
 _hours_of_week = st.floats(0, WEEK_HOURS, exclude_max=True)
 _levels = st.floats(0, 1000)
 

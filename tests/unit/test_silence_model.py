@@ -21,6 +21,7 @@ from exporter.silence.model import (
     save,
 )
 from exporter.silence.profile import WEEK_HOURS, Profile
+from tests.support.hooks import hook_settings
 from zapwatch.channels import Channel, Status
 from zapwatch.config import Settings, SilenceMode, parse
 
@@ -67,14 +68,7 @@ def test_what_was_learned_for_other_settings_is_not_used(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "[]",
-        "null",
-        "1",
-        "{}",
-        '{"version": 1}',
-        "[" * 100_000,
-        "\x00",
+        *("", "[]", "null", "1", "{}", '{"version": 1}', "[" * 100_000, "\x00"),
         '{"version": 2, "bounds": {}, "learned_at": 1, "channels": {}}',
     ],
 )
@@ -119,13 +113,8 @@ def test_a_file_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
 
 
 def _settings(**more: str) -> Settings:
-    least = {
-        "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
-        "WPP_GATEWAY_SECRET": "x",
-        "MESSAGE_LOG_URL": "sqlite:///log",
-        "SILENT_HOURS": "3",
-    }
-    return parse({**least, **more})
+    log = {"MESSAGE_LOG_URL": "sqlite:///log", "SILENT_HOURS": "3"}
+    return parse(hook_settings("http://127.0.0.1:1", **log, **more))
 
 
 def _thresholds(*, can_query: bool = False, **more: str) -> Thresholds:

@@ -1,4 +1,4 @@
-"""The watch over a QR code starts a session that has ended, on a clock of the test's own."""
+"""QR codes: a watch starts a session that has ended; an image is safe to show, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import cast
 import pytest
 
 from demo.simulator.qr_image import png
-from reconnect_hook.dashboard.qr import MOST_AT_ONCE, QrState, QrWatches
+from reconnect_hook.dashboard.qr import (
+    MAX_IMAGE_BYTES,
+    MOST_AT_ONCE,
+    QrImageError,
+    QrState,
+    QrWatches,
+    read,
+)
 from tests.support.clock import HandMovedClock
 from zapwatch.db import UnavailableError
 from zapwatch.gateways.base import (
@@ -144,3 +151,47 @@ def test_a_fault_of_the_hook_itself_does_not_end_the_watch(
     viewed.view()
     assert not viewed._answers
     assert "a fault of the hook itself" in caplog.text
+
+
+_PNG = png(1)
+_BASE64 = base64.b64encode(_PNG).decode()
+_SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+
+
+def _fetch(url: str) -> bytes:
+    assert url == "http://gateway.example.com/qr.png"
+    return _PNG
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _BASE64,
+        f"{_BASE64[:50]}\n{_BASE64[50:]}",
+        f"data:image/png;base64,{_BASE64}",
+        "http://gateway.example.com/qr.png",
+    ],
+)
+def test_every_form_becomes_the_image(text: str) -> None:
+    image = read(text, _fetch)
+    assert image.kind == "image/png"
+    assert image.data == _PNG
+    assert _BASE64[:20] not in repr(image)
+    assert "PNG" not in repr(image).replace("image/png", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "iVBORw0KGgo!",
+        "data:image/png;base64,",
+        "data:image/svg+xml," + _SVG.decode(),
+        "data:image/svg+xml;base64," + base64.b64encode(_SVG).decode(),
+        "data:text/html;base64," + base64.b64encode(b"<script>alert(1)</script>").decode(),
+        base64.b64encode(_PNG + b"x" * MAX_IMAGE_BYTES).decode(),
+    ],
+)
+def test_everything_else_is_refused(text: str) -> None:
+    with pytest.raises(QrImageError):
+        read(text, _fetch)
