@@ -289,10 +289,9 @@ class TestFlags:
         certificate, key = self_signed(tmp_path)
         web = tmp_path / "web.yml"
         web.write_text(f"tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n")
-        more = ("HOOK_LISTEN=[::]:9862", f"WEB_CONFIG_FILE={web}")
-        # Name and token are quoted in the address for events.
-        more += ("WPP_GATEWAY_NAME=Loja 1", "MESSAGES_TOKEN=0123456789+&#abcd")
-        said = _flags(tmp_path, simulator.url, *(one for text in more for one in ("--set", text)))
+        more = ("--set", "HOOK_LISTEN=[::]:9862", "--set", f"WEB_CONFIG_FILE={web}")
+        odd = ("--set", "WPP_GATEWAY_NAME=Loja 1", "--set", "MESSAGES_TOKEN=0123456789+&#abcd")
+        said = _flags(tmp_path, simulator.url, *more, *odd)
         path = "/messages/Loja%201?token=0123456789%2B%26%23abcd"
         assert f"https://127.0.0.1:9861{path}\n" in said
         file = tmp_path / "etc" / "alertmanager.yml"
