@@ -42,12 +42,11 @@ def _failure(talk: Talk, operation: str = "list", **options: Any) -> GatewayErro
 
 class TestList:
     def test_a_list_gives_channels_in_the_gateways_spelling_and_order(
-        self, simulator: Simulator
+        self, simulator: Simulator, observed: Observed
     ) -> None:
         simulator.put_channel("Pixel12 Digital", status="qr_required")
 
-        with Observed(simulator.url + "/") as observed:
-            listed = observed.client.list_channels()
+        listed = observed.client.list_channels()
 
         assert [(c.id, c.status) for c in listed.channels] == [
             ("loja", Status.CONNECTED),
@@ -202,13 +201,13 @@ class TestRequest:
         assert called == [(one, channel) for channel in ids for one in operations]
         assert [operation for operation, _ in observed.outcomes] == [o for o, _ in called]
 
-    def test_a_space_is_sent_as_percent_20(self, simulator: Simulator) -> None:
-        with RawServer(answering({"success": True})) as server, Observed(server.url) as observed:
-            observed.client.qr("Pixel12 Digital/+")
+    def test_a_space_is_sent_as_percent_20_and_no_slash_twice(self) -> None:
+        with RawServer(answering({"success": True})) as server:
+            with Observed(server.url + "/") as observed:
+                observed.client.qr("Pixel12 Digital/+")
 
-            assert server.requests[0].startswith(
-                b"GET /api/channels/Pixel12%20Digital%2F%2B/qr HTTP"
-            )
+            sent = b"GET /api/channels/Pixel12%20Digital%2F%2B/qr HTTP"
+            assert server.requests[0].startswith(sent)
 
     def test_each_request_carries_the_secret_an_id_and_the_wish_for_json(self) -> None:
         with RawServer(answering({"success": False})) as server, Observed(server.url) as observed:
