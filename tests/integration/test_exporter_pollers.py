@@ -247,7 +247,8 @@ def test_the_list_is_pinned_and_unpinned_and_pinned_again(
     poller: GatewayPoller, simulated: Simulator, board: StateStore
 ) -> None:
     def last_success() -> float | None:
-        return board.snapshot.gateway and board.snapshot.gateway.last_success
+        gateway = board.snapshot.gateway
+        return gateway.last_success if gateway else None
 
     assert board.snapshot.gateway is None
     poller.poll_once()
