@@ -1,4 +1,4 @@
-"""``python -m reconnect_hook audit``: from a webhook that breaks to what it has dropped."""
+"""A WAHA that posts its events to an exporter, and the commands ``audit`` and ``probe``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
+from tests.support.hooks import SECRET
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
 
-_SECRET = "0123456789abcdef-not-a-real-secret"
 _TOKEN = "not-a-real-token-for-messages"
 _SECONDS = 60.0
 
@@ -34,7 +34,7 @@ class _Loop:
         self.settings = {
             "WPP_GATEWAY_TYPE": "waha",
             "WPP_GATEWAY_BASE_URL": server.url,
-            "WPP_GATEWAY_SECRET": _SECRET,
+            "WPP_GATEWAY_SECRET": SECRET,
             "MESSAGE_SOURCE": "events",
             "MESSAGES_TOKEN": _TOKEN,
             "MESSAGES_STATE_URL": f"sqlite:///{folder}/messages.sqlite3",
@@ -68,15 +68,24 @@ class _Loop:
         with closing(sqlite3.connect(self.folder / "messages.sqlite3")) as store, store:
             store.execute("UPDATE hash_key SET since = since - 3600")
 
-    def audit(self, *arguments: str) -> int:
-        """Run the command, and return its exit code."""
-        return main(["audit", *arguments, "--env-file", str(self.folder / "zapwatch.env")])
+    def run(self, command: str, *arguments: str) -> int:
+        """Run a command, and return its exit code."""
+        return main([command, *arguments, "--env-file", str(self.folder / "zapwatch.env")])
+
+    @contextmanager
+    def exporter(self) -> Iterator[Program]:
+        """Run an exporter, which the webhook posts to."""
+        with Program(self.folder, "exporter", settings=self.settings) as exporter:
+            get = exporter.get
+            wait_until(lambda: get("/-/ready").status_code == 200, _SECONDS, "both sources")
+            self.simulator.webhook(url=f"{exporter.url}/messages/wpp", token=_TOKEN)
+            yield exporter
 
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Loop]:
     monkeypatch.setattr("reconnect_hook.__main__.end_on_signals", lambda **_: None)
-    with SimulatorServer(_SECRET, api="waha", traffic_seconds=3600) as server:
+    with SimulatorServer(SECRET, api="waha", traffic_seconds=3600) as server:
         server.gateway.put("loja", {"quiet": True})
         yield _Loop(tmp_path, server)
 
@@ -88,9 +97,7 @@ def test_exactly_what_a_broken_webhook_dropped_is_missing(
         (told,) = json.loads(capsys.readouterr().out)["audits"]
         return sorted(one["id"] for one in told["missed"])
 
-    with Program(loop.folder, "exporter", settings=loop.settings) as exporter:
-        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "both sources")
-        loop.simulator.webhook(url=f"{exporter.url}/messages/wpp", token=_TOKEN)
+    with loop.exporter() as exporter:
         loop.gets("A1", "A2")
         loop.remember_for_an_hour()
         loop.simulator.webhook(token="a-token-that-is-not-right")
@@ -99,25 +106,25 @@ def test_exactly_what_a_broken_webhook_dropped_is_missing(
         loop.gets("A3")
         wait_until(lambda: _stored(loop) == 3, _SECONDS, "all stored")
 
-        assert loop.audit("LOJA", "--json") == 3
+        assert loop.run("audit", "LOJA", "--json") == 3
         assert missing() == ["LOST1", "LOST2", "LOST3"]
 
         # The phone delivers one by itself, late.
         loop.gets("LOST2")
         wait_until(lambda: _stored(loop) == 4, _SECONDS, "it is stored")
-        assert loop.audit("--json") == 3
+        assert loop.run("audit", "--json") == 3
         assert missing() == ["LOST1", "LOST3"]
 
         url = f"{exporter.url}/messages/wpp"
         loop.set(MESSAGE_REPLAY_URL=url, MESSAGE_REPLAY_TOKEN="a-token-that-is-not-right")
-        assert loop.audit("--replay") == 3
+        assert loop.run("audit", "--replay") == 3
         assert "wpp: loja: delivery: 2 refused\n" in capsys.readouterr().out
         assert _stored(loop) == 4
         loop.set(MESSAGE_REPLAY_TOKEN=_TOKEN)
-        assert loop.audit("--replay") == 0
+        assert loop.run("audit", "--replay") == 0
         assert "wpp: loja: delivery: 2 delivered\n" in capsys.readouterr().out
         wait_until(lambda: _stored(loop) == 6, _SECONDS, "they are stored")
-        assert loop.audit("--gateway", "wpp", "--replay") == 0
+        assert loop.run("audit", "--gateway", "wpp", "--replay") == 0
         assert capsys.readouterr().out == "wpp: loja: complete: 6 received\n"
 
     log = (loop.folder / "hook.log").read_text()
@@ -133,25 +140,19 @@ def _stored(loop: _Loop) -> int:
         return int(store.execute("SELECT count(*) FROM arrived_ids").fetchone()[0])
 
 
-def test_what_would_turn_or_hide_a_line_is_shown_as_an_escape(
-    loop: _Loop, capsys: pytest.CaptureFixture[str]
-) -> None:
-    loop.server.gateway.put("ob\u202era", {"quiet": True})
-    loop.audit()
-    said = capsys.readouterr().out
-    assert "wpp: ob\\u202era: unknown" in said
-    assert all(line.isprintable() for line in said.splitlines())
-
-
 def test_what_cannot_be_read_or_known_is_no_good_news(
     loop: _Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(*arguments: Any) -> str:
-        assert loop.audit(*arguments) == 1
+        assert loop.run("audit", *arguments) == 1
         return capsys.readouterr().out
 
     assert "unknown" in said("loja")  # no exporter has ever run
     assert "no gateway lists such a channel" in said("nobody")
+    loop.server.gateway.put("ob\u202era", {"quiet": True})
+    lines = said().splitlines()
+    assert "wpp: ob\\u202era: unknown" in "\n".join(lines)
+    assert all(line.isprintable() for line in lines)
     loop.simulator.fault("list", "html_502")
     assert "wpp: list: html" in said()
 
@@ -160,6 +161,22 @@ def test_what_cannot_be_read_or_known_is_no_good_news(
         (["--replay"], "--replay needs MESSAGE_REPLAY_URL, which is not set"),
     ):
         with pytest.raises(SystemExit) as ended:
-            loop.audit(*arguments)
+            loop.run("audit", *arguments)
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def test_the_probe_hears_its_echo_in_what_the_exporter_was_posted(
+    loop: _Loop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.simulator.put_channel("obra", quiet=True)
+    loop.set(PROBE="echo")
+    with loop.exporter() as exporter:
+        assert loop.run("probe", "loja") == 0
+        assert capsys.readouterr().out == "loja: working, probed by echo\n"
+        name = "whatsapp_channel_seconds_since_last_heard"
+        heard = wait_until(lambda: exporter.metrics().all(name, gateway="wpp"), _SECONDS, "it")
+        assert list(heard) == [("loja",)], "not the sender's"
+        traffic = exporter.metrics().all("whatsapp_channel_messages_total", gateway="wpp")
+        assert sum(traffic.values()) == 0
+    assert loop.server.gateway.still_there() == []

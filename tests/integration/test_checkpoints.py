@@ -9,10 +9,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
-from reconnect_hook.check import run_check
-from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog, on_sqlite
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
@@ -114,28 +110,3 @@ def test_a_count_that_grows_between_two_runs_is_a_message(state: sa.URL) -> None
     assert ages[1] == 0
     assert ages[2] is not None
     assert 0 <= ages[2] < 60
-
-
-def test_verbose_says_what_is_not_understood_of_the_rows(
-    sqlite_log: WrittenLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sqlite_log.write("loja")
-    for payload in ({"session": "loja"}, {"instance": "loja"}):
-        sqlite_log.write(payload=payload)
-    with SimulatorServer(SECRET) as server:
-        Simulator(server.url).put_channel("loja")
-        places = {
-            "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state.sqlite3",
-            "HOOK_LOG_FILE": str(tmp_path / "log"),
-            "MESSAGE_LOG_URL": str(sqlite_log.reader),
-        }
-        settings = parse(hook_settings(server.url, **places))
-        assert run_check(settings, dry_run=False, verbose=True) == 0
-        assert "of 3 rows read, 2 messages name no channel\n" in capsys.readouterr().out
-        sqlite_log.write("loja", age_seconds=3 * 3600)
-        assert run_check(settings, dry_run=False, verbose=True) == 0
-    told = capsys.readouterr().out
-    assert "name no channel" not in told
-    assert "rows are dated" in told
-    assert "back: has their writer another time zone than the database?" in told
-    assert "loja: connected, last message 0 h 0" in told

@@ -13,23 +13,19 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from reconnect_hook.app import create_app
 from reconnect_hook.dashboard import snapshot
-from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN, log_lines, state
 from tests.support.http_servers import Exposition
+from tests.support.site import BEARER, HookApp
 from tests.support.waiting import wait_until
-from zapwatch.config import parse
+from zapwatch.config import GatewaySettings, parse
 from zapwatch.db import StateError
 
-_BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _SECONDS = 60.0
 
 
-class Site:
+class Site(HookApp):
     """The hook's application, whose Prometheus knows ``loja`` at both gateways."""
 
     def __init__(self, gateways: Gateways) -> None:
@@ -37,38 +33,32 @@ class Site:
         self.prometheus = Exposition("")
         self.say(a=1, b=1)
         url = f"http://{self.prometheus.at}"
-        settings = parse(gateways.settings(PROMETHEUS_URL=url, ALERTMANAGER_URL=url))
-        metrics = HookMetrics()
-        self._store = open_store(settings)
-        self.supervisor = HookSupervisor(settings, self._store, metrics)
-        self.supervisor.apply_config(settings.gateways)
-        self.app = create_app(self.supervisor, metrics, token=TOKEN)
-        add_page(self.app, self.supervisor, settings)
-        self.http = self.app.test_client()
+        super().__init__(parse(gateways.settings(PROMETHEUS_URL=url, ALERTMANAGER_URL=url)))
 
     def close(self) -> None:
-        self.supervisor.stop(5)
-        self._store.database.close()
+        super().close()
         self.prometheus.close()
 
+    @property
+    def present(self) -> list[GatewaySettings]:
+        return [one.gateway for one in self.supervisor.controllers.values()]
+
     def say(self, **up: int) -> None:
-        samples = [
-            one
-            for name, value in up.items()
-            for one in (
+        samples = []
+        for name, value in up.items():
+            samples += [
                 sample("gateway_up", name, value),
                 sample("message_log_up", name, 1),
                 sample("channel_connected", name, 1 if name == "a" else 0, channel="loja"),
-            )
-        ]
+            ]
         self.prometheus.text = answer(samples)
 
     def get(self, path: str) -> tuple[int, Any]:
-        answer = self.http.get(path, headers=_BEARER)
+        answer = self.http.get(path, headers=BEARER)
         return answer.status_code, answer.get_json()
 
     def post(self, path: str, **body: object) -> tuple[int, Any]:
-        answer = self.http.post(path, headers=_BEARER, json=body)
+        answer = self.http.post(path, headers=BEARER, json=body)
         return answer.status_code, answer.get_json()
 
     def browser(self) -> FlaskClient:
@@ -98,11 +88,8 @@ def test_the_api_tells_and_takes_the_gateway(site: Site) -> None:
     assert site.get("/api/channels?gateway=c")[1]["channels"] == []
 
     assert site.get("/api/channels/loja?gateway=b")[1]["status"] == "disconnected"
-    status, body = site.get("/api/channels/loja")
-    assert (status, body) == (
-        404,
-        {"error": "there are several gateways: add ?gateway= and the name of one"},
-    )
+    error = "there are several gateways: add ?gateway= and the name of one"
+    assert site.get("/api/channels/loja") == (404, {"error": error})
     for path in ("channels", "attempts"):
         assert site.get(f"/api/{path}/loja?gateway=c")[0] == 404
 
@@ -183,43 +170,37 @@ def test_the_code_is_the_one_of_the_gateway_that_was_named(
     ]
     site.prometheus.text = answer(samples)
     browser = site.browser()
-    wait_until(
-        lambda: browser.get("/live/qr/loja?gateway=b").get_json()["state"] == "code",
-        _SECONDS,
-        "the code",
-    )
-    assert browser.get("/live/qr/loja?gateway=a").get_json()["state"] == "none"
+
+    def state_of(name: str) -> object:
+        return browser.get(f"/live/qr/loja?gateway={name}").get_json()["state"]
+
+    wait_until(lambda: state_of("b") == "code", _SECONDS, "the code")
+    assert state_of("a") == "none"
     assert not site.gateways.of["a"].requests("qr")
 
 
-def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
+def test_a_gateway_that_was_removed_leaves_the_page_and_its_links_are_dead(site: Site) -> None:
+    made = site.post("/api/scan-links/loja?gateway=a")[1]
     assert len(site.get("/api/channels")[1]["channels"]) == 2
-    present = [one.gateway for one in site.supervisor.controllers.values()]
-    site.supervisor.apply_config(present[1:])
+    site.supervisor.apply_config(site.present[1:])
     assert [one["gateway"] for one in site.get("/api/channels")[1]["channels"]] == ["b"]
     assert site.get("/api/channels/loja")[1]["gateway"] == "b", "the only one need not be named"
     page = site.browser().get("/").text
     assert 'href="/channels/loja"' in page
     assert '<span class="gateway" title="The monitored gateway">b</span>' in page
 
-
-def test_a_link_of_a_removed_gateway_is_dead_and_its_end_is_logged(site: Site) -> None:
-    made = site.post("/api/scan-links/loja?gateway=a")[1]
-    present = [one.gateway for one in site.supervisor.controllers.values()]
-    site.supervisor.apply_config(present[1:])
     assert site.browser().get(urlsplit(made["url"]).path).status_code == 404
     end = f"/api/scan-links/{made['id']}"
-    assert site.http.delete(end, headers=_BEARER).status_code == 204
-    ended = [line for line in log_lines(Path.cwd()) if "outcome=revoked" in line]
-    assert len(ended) == 1
-    assert f"link={made['id']}" in ended[0]
-    assert ended[0].rstrip().endswith("gateway=a")
+    assert site.http.delete(end, headers=BEARER).status_code == 204
+    (ended,) = [line for line in log_lines(Path.cwd()) if "outcome=revoked" in line]
+    assert f"link={made['id']}" in ended
+    assert ended.rstrip().endswith("gateway=a")
 
 
 def test_a_gateway_that_is_replaced_has_its_message_sources_closed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (one.gateway for one in site.supervisor.controllers.values())
+    first, second = site.present
     with_log = replace(second, message_log_url=sa.make_url("sqlite:///log.sqlite3"))
     site.supervisor.apply_config([first, with_log])
     sources = site.supervisor.controllers["b"].sources
@@ -233,18 +214,14 @@ def test_a_gateway_that_is_replaced_has_its_message_sources_closed(
 
 def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: Site) -> None:
     """Else the next reload would take the new ones for those that are repaired at."""
-    present = [one.gateway for one in site.supervisor.controllers.values()]
+    present = site.present
     changed = [present[0], replace(present[1], timeout=present[1].timeout + 1)]
     state(Path.cwd(), "ALTER TABLE gateway RENAME TO away")
     with pytest.raises(StateError):
         site.supervisor.apply_config([*changed, replace(present[1], name="new")])
     state(Path.cwd(), "ALTER TABLE away RENAME TO gateway")
     assert b'gateway="new"' not in site.http.get("/metrics").data
-    assert [one.gateway for one in site.supervisor.controllers.values()] == present
+    assert site.present == present
     site.supervisor.apply_config(changed)
     assert site.post("/api/reconnect/loja?gateway=b")[0] == 202
-    wait_until(
-        lambda: bool(site.get("/api/attempts/loja?gateway=b")[1]["attempts"]),
-        _SECONDS,
-        "the repair",
-    )
+    wait_until(lambda: site.get("/api/attempts/loja?gateway=b")[1]["attempts"], _SECONDS, "it")

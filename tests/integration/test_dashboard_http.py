@@ -29,14 +29,13 @@ from reconnect_hook import auth
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program
-from tests.support.site import Site
+from tests.support.site import BEARER, Site
 from tests.support.states import locked
 from tests.support.waiting import wait_until
 from zapwatch import front
 from zapwatch.channels import channel_key
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 
-_BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _DOCS = ROOT / "docs"
 _OPENAPI = Path(hook_app.__file__).with_name("openapi.yaml")
 
@@ -72,6 +71,9 @@ def test_without_a_session_nothing_is_shown_or_done(site: Site) -> None:
         answer = browser.get(path)
         assert answer.status_code == 303
         assert answer.headers["Location"].startswith("/login?next=/")
+    # As a message or a dashboard links it.
+    answer = browser.get("/channels/Loja%20%3Cb%3E%2FCentro")
+    assert answer.headers["Location"] == "/login?next=/channels/Loja%2520%253Cb%253E/Centro"
     for path in ("/live/channels", "/live/channel/loja", "/live/qr/loja", "/qr/loja"):
         assert browser.get(path).status_code == 401
     for path in ("reconnect/loja", "ask/loja", "pause/loja", "resume/loja"):
@@ -105,9 +107,8 @@ def test_the_cookie_is_httponly_samesite_and_secure_over_tls(site: Site) -> None
     tls = log_in(site.browser(), base_url="https://zapwatch.example.com")
     assert "Secure" in tls.headers["Set-Cookie"]
     assert TOKEN not in plain
-    assert log_in(site.browser()).headers["Set-Cookie"] != plain, (
-        "nothing in it follows from the token"
-    )
+    again = log_in(site.browser()).headers["Set-Cookie"]
+    assert again != plain, "nothing in it follows from the token"
 
 
 def test_a_session_is_good_at_the_hook_that_began_it_alone(
@@ -168,22 +169,10 @@ def _basic(user: str) -> str:
 
 
 def test_other_credentials_are_401(site: Site) -> None:
-    values = (
-        "",
-        "Bearer",
-        "Bearer wrong",
-        f"Bearer {TOKEN}x",
-        "Basic",
-        "Basic !",
-        "Basic YTpi",
-        "X",
-    )
-    for number, value in enumerate(values):
-        answer = site.browser().get(
-            "/api/channels",
-            headers={"Authorization": value},
-            environ_base={"REMOTE_ADDR": f"203.0.113.{number}"},
-        )
+    bearers = ("", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x")
+    for number, value in enumerate((*bearers, "Basic", "Basic !", "Basic YTpi", "X")):
+        headers, place = {"Authorization": value}, {"REMOTE_ADDR": f"203.0.113.{number}"}
+        answer = site.browser().get("/api/channels", headers=headers, environ_base=place)
         assert answer.status_code == 401, value
         assert answer.headers["WWW-Authenticate"].startswith("Bearer"), "no browser's own window"
 
@@ -329,8 +318,9 @@ def _silence(answer: TestResponse) -> str:
 
 
 def test_what_is_no_page_is_404(site: Site) -> None:
-    for path in ("/channels/", "/channels/..", "/channels/%00", "/nowhere"):
-        assert site.browser().get(path, headers=_BEARER).status_code == 404
+    for path in ("/channels/", "/channels/..", "/channels/%00", "/nowhere", "/..%2fetc/passwd"):
+        assert site.browser().get(path, headers=BEARER).status_code == 404
+    assert site.browser().post("/metrics").status_code == 405
     for path, code, error in (
         ("/nowhere", 404, "Not Found"),
         ("/alerts", 405, "Method Not Allowed"),
@@ -353,7 +343,7 @@ def test_the_links_of_a_page_that_is_missing_stay_on_this_host(site: Site) -> No
 def test_hostile_names_stay_text(site: Site, simulator: Simulator) -> None:
     name = "<script>alert(1)</script>"
     simulator.put_channel(name)
-    answer = site.browser().get("/channels/%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=_BEARER)
+    answer = site.browser().get("/channels/%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=BEARER)
     assert answer.status_code == 200
     assert name not in answer.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
@@ -367,17 +357,16 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
 ) -> None:
     browser = site.browser()
     for path in ("/", "/channels/loja", "/live/qr/loja", "/qr/loja", "/api/channels"):
-        browser.get(path, headers=_BEARER)
+        browser.get(path, headers=BEARER)
     asked_for = [one["operation"] for one in simulator.requests()]
     assert asked_for == ["list"], "one list for all of them, and nothing needs a code"
-    browser.post("/api/reconnect/loja", headers=_BEARER)
-    wait_until(lambda: _status(browser) == "needs-scan", 30, "the repair to find a code")
+    _repair(browser)
     asked = len(simulator.requests("qr"))
     for path in ("/", "/channels/loja", "/live/channel/loja", "/api/channels/loja"):
-        browser.get(path, headers=_BEARER)
+        browser.get(path, headers=BEARER)
     assert len(simulator.requests("qr")) == asked, "the page alone does not ask"
     wait_until(lambda: _look(browser)["state"] == "code", 30, "the code")
-    answer = browser.get("/qr/loja", headers=_BEARER)
+    answer = browser.get("/qr/loja", headers=BEARER)
     assert answer.mimetype == "image/png"
     assert answer.headers["Cache-Control"] == "no-store"
     kept = [path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()]
@@ -386,24 +375,24 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
         assert not any(secret in one for one in kept)
     simulator.scan("loja")
     wait_until(lambda: _look(browser)["state"] == "connected", 30, "the scan to be seen")
-    assert browser.get("/qr/loja", headers=_BEARER).mimetype == "image/gif", "no code any more"
+    assert browser.get("/qr/loja", headers=BEARER).mimetype == "image/gif", "no code any more"
 
 
 def test_no_code_is_asked_for_where_none_is_needed(site: Site, simulator: Simulator) -> None:
     wait_until(lambda: not _asking(), 30, "the other tests' codes to be forgotten")
     simulator.put_channel("well", reconnect_seconds=0)
     browser = site.browser()
-    browser.post("/api/reconnect/well", headers=_BEARER)
+    browser.post("/api/reconnect/well", headers=BEARER)
 
     def ended() -> bool:
-        found = browser.get("/api/channels/well", headers=_BEARER).get_json()
+        found = browser.get("/api/channels/well", headers=BEARER).get_json()
         return bool(found.get("last_attempt"))
 
     wait_until(ended, 30, "the repair to end")
     asked = len(simulator.requests("qr"))
-    answer = browser.get("/live/qr/well", headers=_BEARER).get_json()
+    answer = browser.get("/live/qr/well", headers=BEARER).get_json()
     assert answer["state"] == "none"
-    assert browser.get("/qr/well", headers=_BEARER).mimetype == "image/gif"
+    assert browser.get("/qr/well", headers=BEARER).mimetype == "image/gif"
     assert len(simulator.requests("qr")) == asked
     assert not _asking()
 
@@ -413,9 +402,7 @@ def _asking() -> list[threading.Thread]:
 
 
 def test_all_who_look_share_one_call_at_a_time(site: Site, simulator: Simulator) -> None:
-    browser = site.browser()
-    browser.post("/api/reconnect/loja", headers=_BEARER)
-    wait_until(lambda: _status(browser) == "needs-scan", 30, "the repair to find a code")
+    _repair(site.browser())
     simulator.fault("qr", "hang")
     before = len(simulator.requests("qr"))
     for _ in range(50):
@@ -427,12 +414,18 @@ def test_all_who_look_share_one_call_at_a_time(site: Site, simulator: Simulator)
     simulator.clear_faults()
 
 
-def _status(browser: FlaskClient) -> object:
-    return (browser.get("/api/channels/loja", headers=_BEARER).get_json() or {}).get("status")
+def _repair(browser: FlaskClient) -> None:
+    """Let a repair find that the channel needs a code."""
+
+    def status() -> object:
+        return (browser.get("/api/channels/loja", headers=BEARER).get_json() or {}).get("status")
+
+    browser.post("/api/reconnect/loja", headers=BEARER)
+    wait_until(lambda: status() == "needs-scan", 30, "the repair to find a code")
 
 
 def _look(browser: FlaskClient) -> dict[str, Any]:
-    return dict(browser.get("/live/qr/loja", headers=_BEARER).get_json())
+    return dict(browser.get("/live/qr/loja", headers=BEARER).get_json())
 
 
 # The API.
@@ -442,24 +435,22 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     site: Site, simulator: Simulator
 ) -> None:
     browser = site.browser()
-    assert browser.get("/api/channels/nobody", headers=_BEARER).status_code == 404
-    assert browser.post("/api/pause/nobody", json={"hours": 1}, headers=_BEARER).status_code == 404
-    assert browser.get("/api/attempts/loja", headers=_BEARER).get_json() == {"attempts": []}
-    browser.post("/api/reconnect/loja", headers=_BEARER)
-
-    def attempts() -> list[dict[str, Any]]:
-        return list(browser.get("/api/attempts/loja", headers=_BEARER).get_json()["attempts"])
-
-    (told,) = wait_until(attempts, 30, "the repair to end")
-    assert told["reason"] == "manual"
-    assert told["action"] == "getQr"
-    assert told["outcome"] == "qr_required"
-    wait_until(lambda: _status(browser) == "needs-scan", 30, "the page to know")
-    everything = browser.get("/api/channels", headers=_BEARER).get_json()
+    assert browser.get("/api/channels/nobody", headers=BEARER).status_code == 404
+    assert browser.post("/api/pause/nobody", json={"hours": 1}, headers=BEARER).status_code == 404
+    assert browser.get("/api/attempts/loja", headers=BEARER).get_json() == {"attempts": []}
+    _repair(browser)
+    (told,) = browser.get("/api/attempts/loja", headers=BEARER).get_json()["attempts"]
+    outcome = (told["reason"], told["action"], told["outcome"])
+    assert outcome == ("manual", "getQr", "qr_required")
+    refused = browser.post("/api/ask/loja", headers=BEARER)
+    assert refused.status_code == 409, "it has nothing to ask with"
+    assert "echoes" in refused.get_json()["error"]
+    assert [reason for _, reason in repairs()] == ["manual"]
+    everything = browser.get("/api/channels", headers=BEARER).get_json()
     assert [one["channel"] for one in everything["channels"]] == ["loja"]
     assert everything["troubles"] == ["prometheus", "alertmanager"]
-    assert browser.get("/api/log/nobody", headers=_BEARER).get_json() == {"attempts": []}
-    logged = browser.get("/api/log/loja", headers=_BEARER).get_json()["attempts"]
+    assert browser.get("/api/log/nobody", headers=BEARER).get_json() == {"attempts": []}
+    logged = browser.get("/api/log/loja", headers=BEARER).get_json()["attempts"]
     assert [(one["kind"], one["outcome"]) for one in logged] == [("repair", "qr_required")]
     assert logged[0]["steps"][0]["step"] == "asked"
     # What is answered is what the description says.
@@ -488,12 +479,12 @@ def test_without_prometheus_ages_and_the_week_come_from_the_message_log(
         log_in(browser)
 
         def statuses() -> dict[str, str]:
-            found = browser.get("/api/channels", headers=_BEARER).get_json()["channels"]
+            found = browser.get("/api/channels", headers=BEARER).get_json()["channels"]
             return {one["channel"]: one["status"] for one in found}
 
         expected = {"obra": "silent", "vendas": "connected", "loja": "disconnected"}
         wait_until(lambda: statuses() == expected, 30, "the ages")
-        told = browser.get("/api/channels/vendas", headers=_BEARER).get_json()
+        told = browser.get("/api/channels/vendas", headers=BEARER).get_json()
         assert 590 < time.time() - told["last_message"] < 700
         assert told["silence_threshold_seconds"] == 4 * 3600
         words = "Minutes with messages per hour, 6 days"
@@ -506,40 +497,26 @@ def test_without_prometheus_ages_and_the_week_come_from_the_message_log(
         assert day.count("From the message table, where Prometheus has no history.") == 1
 
 
-def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:
-    browser = site.browser()
-    browser.post("/api/reconnect/loja", headers=_BEARER)
-    wait_until(lambda: _status(browser) == "needs-scan", 30, "the channel to be known")
-    refused = browser.post("/api/ask/loja", headers=_BEARER)
-    assert refused.status_code == 409
-    assert "echoes" in refused.get_json()["error"]
-    assert [reason for _, reason in repairs()] == ["manual"]
-
-
 def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
     browser = site.browser()
-    browser.post("/api/reconnect/loja", headers=_BEARER)
-    wait_until(lambda: _status(browser) == "needs-scan", 30, "the channel to be known")
+    _repair(browser)
 
     def pause(body: Any) -> TestResponse:
-        return browser.post("/api/pause/loja", json=body, headers=_BEARER)
+        return browser.post("/api/pause/loja", json=body, headers=BEARER)
 
-    wrong: Any
-    for wrong in ({}, {"hours": 0}, {"hours": -1}, {"hours": "1"}, {"hours": True}, [], None):
-        assert pause(wrong).status_code == 400
-    assert pause({"hours": 1e9}).status_code == 400
+    wrong: list[Any] = [{"hours": hours} for hours in (0, -1, "1", True, 1e9)]
+    for body in (*wrong, {}, [], None):
+        assert pause(body).status_code == 400
     for deep in ("[" * 100_000, '{"hours": 1, "a": [' + "[]," * 2_000_000 + "0]}"):
-        answer = browser.post(
-            "/api/pause/loja", data=deep, content_type="application/json", headers=_BEARER
-        )
-        assert answer.status_code == 400
+        headers = {**BEARER, "Content-Type": "application/json"}
+        assert browser.post("/api/pause/loja", data=deep, headers=headers).status_code == 400
     timed = pause({"hours": 0.5}).get_json()
     assert timed["paused"]["until"] is not None
     assert pause({"hours": None}).get_json()["paused"] == {"until": None}
-    assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 409
-    resumed = browser.post("/api/resume/loja", headers=_BEARER)
+    assert browser.post("/api/reconnect/loja", headers=BEARER).status_code == 409
+    resumed = browser.post("/api/resume/loja", headers=BEARER)
     assert resumed.get_json()["paused"] is None
-    assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 202
+    assert browser.post("/api/reconnect/loja", headers=BEARER).status_code == 202
 
 
 def test_sessions_whose_names_differ_in_case_are_two_on_page_and_api(
@@ -551,26 +528,26 @@ def test_sessions_whose_names_differ_in_case_are_two_on_page_and_api(
     log_in(browser)
 
     def channels() -> dict[str, Any]:
-        found = browser.get("/api/channels", headers=_BEARER).get_json()["channels"]
+        found = browser.get("/api/channels", headers=BEARER).get_json()["channels"]
         return {one["channel"]: one for one in found}
 
     wait_until(lambda: channels().keys() == {"Loja", "loja", "Obra"}, 30, "all")
-    assert browser.post("/api/pause/Loja", json={"hours": 8}, headers=_BEARER).status_code == 200
-    assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 202
+    assert browser.post("/api/pause/Loja", json={"hours": 8}, headers=BEARER).status_code == 200
+    assert browser.post("/api/reconnect/loja", headers=BEARER).status_code == 202
     wait_until(lambda: channels()["loja"]["status"] == "needs-scan", 30, "its repair")
     assert (channels()["loja"]["paused"], channels()["Loja"]["status"]) == (None, "disconnected")
     assert channels()["Loja"]["paused"] is not None
     assert [call["channel"] for call in simulator.requests("qr")][:1] == ["loja"]
-    url = browser.post("/api/scan-links/Loja", json={}, headers=_BEARER).get_json()["url"]
+    url = browser.post("/api/scan-links/Loja", json={}, headers=BEARER).get_json()["url"]
     assert "Loja" in browser.get(urlsplit(url).path).text
     for name in ("Loja", "loja"):
         assert f'<h1 class="title">{name}</h1>' in browser.get(f"/channels/{name}").text
     for path in ("/channels/LOJA", "/api/channels/LOJA", "/api/attempts/lo%20ja"):
-        answer = browser.get(path, headers=_BEARER)
+        answer = browser.get(path, headers=BEARER)
         assert (answer.status_code, "any of Loja, loja" in answer.text) == (404, True)
-    assert browser.post("/api/reconnect/LOJA", headers=_BEARER).status_code == 404
+    assert browser.post("/api/reconnect/LOJA", headers=BEARER).status_code == 404
     assert {row.channel for row in repairs()} == {"loja"}
-    assert browser.get("/api/channels/o%20bra", headers=_BEARER).get_json()["channel"] == "Obra"
+    assert browser.get("/api/channels/o%20bra", headers=BEARER).get_json()["channel"] == "Obra"
 
 
 def test_a_state_that_cannot_be_written_is_told(
@@ -585,7 +562,7 @@ def test_a_state_that_cannot_be_written_is_told(
         answer = browser.post("/reconnect/loja")
         assert answer.status_code == 503
         assert "The state of the Zapwatch server" in answer.text
-        assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 503
+        assert browser.post("/api/reconnect/loja", headers=BEARER).status_code == 503
         assert browser.get("/").status_code == 200
 
 
@@ -681,9 +658,7 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
     settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
     with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.1"}
-        login: dict[str, Any] = {"data": {"token": TOKEN}, "allow_redirects": False, "timeout": 30}
-        answer = requests.post(f"{program.url}/login", headers=tls, **login)
-        assert "Secure" in answer.headers["Set-Cookie"]
+        assert "Secure" in _login(program, tls)
         url = f"{program.url}/api/channels"
         for _ in range(5):
             wrong = {**tls, "Authorization": "Bearer wrong"}
@@ -692,22 +667,27 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
         other = {**wrong, "X-Forwarded-For": "203.0.113.2"}
         assert requests.get(url, headers=other, timeout=30).status_code == 401
 
+        def led_to(path: str, headers: dict[str, str]) -> str:
+            url = f"{program.url}{path}"
+            answer = requests.get(url, headers=headers, allow_redirects=False, timeout=30)
+            return answer.headers["Location"]
+
         below = {"X-Forwarded-Prefix": "/zap/", "X-Forwarded-For": "203.0.113.1"}
         for path in ("/", "/zap/"):
-            answer = requests.get(
-                f"{program.url}{path}", headers=below, allow_redirects=False, timeout=30
-            )
-            assert answer.headers["Location"] == "/zap/login?next=/zap/"
+            assert led_to(path, below) == "/zap/login?next=/zap/"
         form = requests.get(f"{program.url}/login", headers=below, timeout=30).text
         addresses = re.findall(r' (?:href|src|action)="([^"#][^"]*)"', form)
         assert len(addresses) > 4
         assert all(address.startswith("/zap/") for address in addresses)
         for odd in ("//evil.example.com", "/a?b", "zap", '/zap"x'):
-            headers = {"X-Forwarded-Prefix": odd}
-            answer = requests.get(
-                f"{program.url}/", headers=headers, allow_redirects=False, timeout=30
-            )
-            assert answer.headers["Location"] == "/login?next=/"
+            assert led_to("/", {"X-Forwarded-Prefix": odd}) == "/login?next=/"
+
+
+def _login(program: Program, headers: dict[str, str]) -> str:
+    """Log in, and return the cookies."""
+    login: dict[str, Any] = {"data": {"token": TOKEN}, "allow_redirects": False, "timeout": 30}
+    answer = requests.post(f"{program.url}/login", headers=headers, **login)
+    return answer.headers["Set-Cookie"]
 
 
 def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path: Path) -> None:
@@ -740,9 +720,7 @@ def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path
         addresses = re.findall(pattern, form) + re.findall(pattern, overview)
         assert len(addresses) > 20
         assert [one for one in addresses if not one.startswith("/zap/")] == []
-        assert (
-            browser.get(f"{address}/api/channels", headers=_BEARER, timeout=30).status_code == 200
-        )
+        assert browser.get(f"{address}/api/channels", headers=BEARER, timeout=30).status_code == 200
         styles = next(one for one in addresses if "page.css" in one)
         assert browser.get(f"{program.url}{styles}", timeout=30).status_code == 200
         out = browser.post(f"{address}/logout", headers=session, allow_redirects=False, timeout=30)
@@ -754,9 +732,7 @@ def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url)
     with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         tls = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/zap"}
-        login: dict[str, Any] = {"data": {"token": TOKEN}, "allow_redirects": False, "timeout": 30}
-        answer = requests.post(f"{program.url}/login", headers=tls, **login)
-        assert "Secure" not in answer.headers["Set-Cookie"]
+        assert "Secure" not in _login(program, tls)
         url = f"{program.url}/api/channels"
         for number in range(6):
             wrong = {"Authorization": "Bearer wrong", "X-Forwarded-For": f"203.0.113.{number}"}

@@ -21,6 +21,7 @@ from reconnect_hook.dashboard.timeline import (
     TimelineSpan,
     TimelineState,
 )
+from tests.support.gateways import answer, sample
 from tests.support.http_servers import Exposition
 from tests.support.states import StateClock
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
@@ -33,37 +34,26 @@ def server() -> Iterator[Exposition]:
     made.close()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "<html>",
-        "null",
-        "[]",
-        "7",
-        '{"data": 1}',
-        '{"data": {"result": {}}}',
-        '{"data": {"alerts": {}}}',
-        "[" * 100_000,
-    ],
-    ids=range(9),
-)
-def test_what_is_no_answer_is_a_failure(server: Exposition, text: str) -> None:
-    server.text = text
+def test_what_is_no_answer_is_a_failure(server: Exposition) -> None:
     prometheus = Prometheus(f"http://{server.at}")
-    with pytest.raises(SourceError):
-        prometheus.now("up", 5)
-    with pytest.raises(SourceError):
-        prometheus.over_time("up", 0, 1, 1, 5)
-    with pytest.raises(SourceError):
-        prometheus.firing(5)
+    for text in (
+        *("", "<html>", "null", "[]", "7", "[" * 100_000),
+        *('{"data": 1}', '{"data": {"result": {}}}', '{"data": {"alerts": {}}}'),
+    ):
+        server.text = text
+        with pytest.raises(SourceError):
+            prometheus.now("up", 5)
+        with pytest.raises(SourceError):
+            prometheus.over_time("up", 0, 1, 1, 5)
+        with pytest.raises(SourceError):
+            prometheus.firing(5)
 
 
-@pytest.mark.parametrize("text", [7, None, "7", "{", "a: 2026-99-99", "[" * 100_000], ids=range(6))
-def test_what_is_no_configuration_is_a_failure(server: Exposition, text: object) -> None:
-    server.text = json.dumps({"config": {"original": text}})
-    with pytest.raises(AlertmanagerError, match="returns no configuration"):
-        AlertmanagerApi(f"http://{server.at}").config(5)
+def test_what_is_no_configuration_is_a_failure(server: Exposition) -> None:
+    for text in (7, None, "7", "{", "a: 2026-99-99", "[" * 100_000):
+        server.text = json.dumps({"config": {"original": text}})
+        with pytest.raises(AlertmanagerError, match="returns no configuration"):
+            AlertmanagerApi(f"http://{server.at}").config(5)
 
 
 def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:
@@ -72,16 +62,14 @@ def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:
         '{"data": {"result": [7, {}, {"metric": 1, "value": [1, "x"]}, {"value": [1, "NaN"]},'
         '{"metric": {"a": "b", "c": 1}, "value": [1, "2"]}]}}'
     )
-    (sample,) = prometheus.now("up", 5)
-    assert sample.labels == {"a": "b"}
-    assert sample.value == 2
+    (one,) = prometheus.now("up", 5)
+    assert (one.labels, one.value) == ({"a": "b"}, 2)
     server.text = (
         '{"data": {"alerts": [null, {"state": "pending"}, {"state": "firing", "labels":'
         ' {"alertname": "A"}, "annotations": {"runbook_url": "javascript:alert(1)"}}]}}'
     )
     (alert,) = prometheus.firing(5)
-    assert alert.name == "A"
-    assert alert.runbook_url == "", "nothing that a browser would execute"
+    assert (alert.name, alert.runbook_url) == ("A", ""), "nothing that a browser would execute"
 
 
 def test_nobody_there_is_a_failure() -> None:
@@ -97,20 +85,17 @@ def test_a_gateways_name_cannot_leave_its_quotes() -> None:
 def test_of_two_exporters_the_worst_connection_and_the_newest_message_count(
     server: Exposition,
 ) -> None:
-    def sample(name: str, value: float, **labels: str) -> str:
-        texts = {"__name__": f"whatsapp_{name}", "gateway": "wpp", **labels}
-        pairs = ",".join(f'"{k}":"{v}"' for k, v in texts.items())
-        return f'{{"metric":{{{pairs}}},"value":[0,"{value}"]}}'
-
-    samples = [
-        sample("gateway_up", 0, instance="a"),
-        sample("gateway_up", 1, instance="b"),
-        sample("channel_connected", 1, channel="Loja", instance="a"),
-        sample("channel_connected", 0, channel="loja", instance="b"),
-        sample("channel_seconds_since_last_message", 500, channel="loja", instance="a"),
-        sample("channel_seconds_since_last_message", 5, channel="loja", instance="b"),
-    ]
-    server.text = f'{{"data": {{"result": [{",".join(samples)}], "alerts": []}}}}'
+    age = "channel_seconds_since_last_message"
+    server.text = answer(
+        [
+            sample("gateway_up", "wpp", 0, instance="a"),
+            sample("gateway_up", "wpp", 1, instance="b"),
+            sample("channel_connected", "wpp", 1, channel="Loja", instance="a"),
+            sample("channel_connected", "wpp", 0, channel="loja", instance="b"),
+            sample(age, "wpp", 500, channel="loja", instance="a"),
+            sample(age, "wpp", 5, channel="loja", instance="b"),
+        ]
+    )
     found = read_metrics(Prometheus(f"http://{server.at}"), ["wpp"], 1_000.0)[0]["wpp"]
     assert found.gateway_up is True
     assert found.log_up is None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -80,11 +80,8 @@ class Scene:
         url = f"http://{self.server.at}"
         prometheus = Prometheus(url)
         self.gateway = ListedGateway()
-        self.settings = settings = SimpleNamespace(
-            name="wpp",
-            messages=MessageSourceKind.NONE,
-            requests_per_month=None,
-        )
+        none: dict[str, Any] = {"messages": MessageSourceKind.NONE, "requests_per_month": None}
+        self.settings = settings = SimpleNamespace(name="wpp", **none)
         parts = SimpleNamespace(
             history=self.history, gateway=settings, client=self.gateway, actions=self.actions
         )
@@ -92,12 +89,8 @@ class Scene:
         panel = GatewayPanel(
             cast(GatewayController, parts), prometheus, cast(Settings, None), None, self.clock
         )
-        panel.direct = DirectReader(
-            cast(Gateway, self.gateway),
-            cast(GatewaySettings, settings),
-            lambda _listed: None,
-            clock=self.clock,
-        )
+        listed = cast(Gateway, self.gateway), cast(GatewaySettings, settings)
+        panel.direct = DirectReader(*listed, lambda _listed: None, clock=self.clock)
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
         self.board = DashboardCache(panels, prometheus, AlertmanagerApi(url))
         self.say(gateway_up=1, message_log_up=1)
@@ -123,18 +116,8 @@ class Scene:
         return self.board.look(now=True)
 
 
-_REPAIRED = LogEntry(
-    "Loja",
-    "Loja",
-    True,
-    RepairCause.MANUAL,
-    AskedBy.PAGE,
-    0.0,
-    1,
-    Action.GET_QR,
-    Outcome.RECONNECTED,
-    "",
-)
+_MANUAL = ("Loja", "Loja", True, RepairCause.MANUAL, AskedBy.PAGE)
+_REPAIRED = LogEntry(*_MANUAL, 0.0, 1, Action.GET_QR, Outcome.RECONNECTED, "")
 
 
 def _told(*troubles: Problem) -> tuple[ActiveProblem, ...]:
@@ -158,8 +141,11 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
     snapshot = scene.look()
     assert snapshot.problems == ()
-    assert snapshot.rows["wpp Loja"].channel == "Loja"
-    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.CONNECTED
+    row = snapshot.rows["wpp Loja"]
+    assert (row.channel, row.kind) == ("Loja", ChannelHealth.CONNECTED)
+    # A channel that left the gateway leaves the page.
+    scene.server.text = scene.server.text.replace("Loja", "Nova")
+    assert list(scene.look().rows) == ["wpp Nova"]
 
 
 def test_a_row_has_its_connected_share_as_long_as_prometheus_answers(scene: Scene) -> None:
@@ -175,35 +161,23 @@ def test_a_row_has_its_connected_share_as_long_as_prometheus_answers(scene: Scen
     assert scene.look().rows["wpp Loja"].shares == Shares()
 
 
-def test_a_log_that_is_down_is_told(scene: Scene) -> None:
+def test_a_problem_that_only_an_alert_shows_is_told(scene: Scene) -> None:
+    answer = json.loads(scene.server.text)
+    for alert, gateway, problem in (
+        ("WhatsAppGatewayUnknown", "loja", Problem.GATEWAY_UNKNOWN),
+        ("WhatsAppChannelsLeftOut", "wpp", Problem.LEFT_OUT),
+        ("WhatsAppAlertDeliveryFailing", None, Problem.DELIVERY),
+        ("WhatsAppConfigReloadFailing", None, Problem.SETTINGS),
+    ):
+        labels = {"alertname": alert} | ({"gateway": gateway} if gateway else {})
+        answer["data"]["alerts"] = [{"state": "firing", "labels": labels}]
+        scene.server.text = json.dumps(answer)
+        assert scene.look().problems == (ActiveProblem(problem, gateway),)
+
+
+def test_a_log_or_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
     scene.say(gateway_up=1, message_log_up=0)
     assert scene.look().problems == _told(Problem.LOG)
-
-
-@pytest.mark.parametrize(
-    ("alert", "labels", "problem"),
-    [
-        (
-            "WhatsAppGatewayUnknown",
-            {"gateway": "loja"},
-            ActiveProblem(Problem.GATEWAY_UNKNOWN, "loja"),
-        ),
-        ("WhatsAppChannelsLeftOut", {"gateway": "wpp"}, ActiveProblem(Problem.LEFT_OUT, "wpp")),
-        ("WhatsAppAlertDeliveryFailing", {}, ActiveProblem(Problem.DELIVERY, None)),
-        ("WhatsAppConfigReloadFailing", {}, ActiveProblem(Problem.SETTINGS, None)),
-    ],
-)
-def test_a_problem_that_only_an_alert_shows_is_told(
-    scene: Scene, alert: str, labels: dict[str, str], problem: ActiveProblem
-) -> None:
-    answer = json.loads(scene.server.text)
-    answer["data"]["alerts"] = [{"state": "firing", "labels": {"alertname": alert, **labels}}]
-    scene.server.text = json.dumps(answer)
-    assert scene.look().problems == (problem,)
-
-
-def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
-    scene.look()
     scene.say(gateway_up=0, message_log_up=1)
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.GATEWAY)
@@ -232,11 +206,14 @@ def test_without_prometheus_one_list_in_ten_seconds_serves_all(scene: Scene) -> 
     assert (row.channel, row.kind, row.said) == ("Loja", ChannelHealth.DISCONNECTED, "disconnected")
     assert row.needs_attention, "no repair begins by itself"
     assert row.alerts is None
+    assert snapshot.problems == _told(Problem.PROMETHEUS, Problem.ALERTMANAGER)
     assert (snapshot.blind, scene.gateway.lists) == (frozenset(), 1)
     scene.gateway.status = Status.CONNECTED
     scene.clock.ahead += 11
     assert _until(scene, ChannelHealth.CONNECTED).problems == snapshot.problems
     assert scene.gateway.lists == 2
+    scene.say(gateway_up=1, message_log_up=1)
+    assert scene.look().problems == ()
 
 
 def test_where_requests_are_counted_the_page_says_when_it_has_listed(scene: Scene) -> None:
@@ -280,39 +257,19 @@ def _until(scene: Scene, kind: ChannelHealth) -> DashboardSnapshot:
     return scene.look()
 
 
-def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
-    scene.look()
-    scene.server.text = "<html>"
-    snapshot = scene.look()
-    assert snapshot.problems == _told(Problem.PROMETHEUS, Problem.ALERTMANAGER)
-    assert list(snapshot.rows) == ["wpp Loja"]
-    scene.say(gateway_up=1, message_log_up=1)
-    assert scene.look().problems == ()
-
-
-def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
-    with scene.database.write() as connection:
-        connection.exec_driver_sql("ALTER TABLE channel RENAME TO away")
-    snapshot = scene.look()
-    assert snapshot.problems == _told(Problem.STATE)
-    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.CONNECTED, (
-        "what Prometheus knows is there"
-    )
-
-
-def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
+def test_a_gateway_that_rests_and_a_state_that_cannot_be_read_are_told(scene: Scene) -> None:
     with scene.database.write() as connection:
         connection.exec_driver_sql(
             "INSERT INTO gateway (gateway, failures, failed_at, rests_until)"
             f" VALUES ('wpp', 5, 1, {time.time() + 100})"
         )
     assert scene.look().problems == _told(Problem.GATEWAY_RESTS)
-
-
-def test_a_channel_that_left_the_gateway_leaves_the_page(scene: Scene) -> None:
-    scene.look()
-    scene.server.text = scene.server.text.replace("Loja", "Nova")
-    assert list(scene.look().rows) == ["wpp Nova"]
+    with scene.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE channel RENAME TO away")
+    snapshot = scene.look()
+    assert snapshot.problems == _told(Problem.STATE)
+    row = snapshot.rows["wpp Loja"]
+    assert row.kind is ChannelHealth.CONNECTED, "what Prometheus knows is there"
 
 
 def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scene) -> None:

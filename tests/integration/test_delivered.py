@@ -64,9 +64,8 @@ def log(written: WrittenLog) -> Iterator[_Log]:
     made.log.close()
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
+def test_the_id_is_found_wherever_a_payload_has_it(log: _Log) -> None:
+    payloads: list[dict[str, Any]] = [
         {"id": f"{_WEB}A1"},
         {"id": {"_serialized": f"{_WEB}A1", "fromMe": False}},
         {"id": "false_120363000000000001@g.us_A1_5500000000002@c.us"},
@@ -78,39 +77,25 @@ def log(written: WrittenLog) -> Iterator[_Log]:
         {"data": {"key": {"id": "A1"}}},
         {"raw": {"payload": {"key": {"id": "A1"}}}},
         {"id": f"{_WEB}A1", "quotedMsg": {"fromMe": True}},
-    ],
-)
-def test_the_id_is_found_wherever_a_payload_has_it(log: _Log, payload: dict[str, Any]) -> None:
-    log.write(payload)
-
-    assert log.arrived("A1", "A2") == {"A1"}
-
-
-@pytest.mark.parametrize(
-    ("payload", "event"),
-    [
-        ({"id": f"{_WEB}A1", "type": "ciphertext"}, "message"),
-        ({"id": "true_5500000000001@c.us_A1"}, "message"),
-        ({"id": "A1", "fromMe": True}, "message"),
-        ({"id": "A1"}, "onselfmessage"),
-        ({"id": "A1"}, "message.ack"),
-        ({"id": "A1", "sessionId": "obra"}, "message"),
-        ({"id": ["A1"]}, "message"),
-    ],
-)
-def test_what_is_no_arrival_of_the_channel_is_none(
-    log: _Log, payload: dict[str, Any], event: str
-) -> None:
-    log.write(payload, event)
-
-    assert log.arrived("A1") == set()
+    ]
+    for payload in payloads:
+        log.write(payload)
+        assert log.arrived("A1", "A2") == {"A1"}, payload
+        log.written.purge()
 
 
-def test_ciphertext_that_became_text_has_arrived(log: _Log) -> None:
+def test_what_is_no_arrival_of_the_channel_is_none(log: _Log) -> None:
     log.write({"id": f"{_WEB}A1", "type": "ciphertext"})
-    log.write({"id": f"{_WEB}A1", "type": "chat"})
+    log.write({"id": "true_5500000000001@c.us_A2"})
+    log.write({"id": "A3", "fromMe": True})
+    log.write({"id": "A4"}, "onselfmessage")
+    log.write({"id": "A5"}, "message.ack")
+    log.write({"id": "A6", "sessionId": "obra"})
+    log.write({"id": ["A7"]})
+    assert log.arrived(*(f"A{number}" for number in range(1, 8))) == set()
 
-    assert log.arrived("A1") == {"A1"}
+    log.write({"id": f"{_WEB}A1", "type": "chat"})
+    assert log.arrived("A1") == {"A1"}, "the ciphertext became text"
 
 
 @pytest.mark.parametrize("preview", ["", "A" * 100_000])
@@ -151,8 +136,7 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
 
 
 def test_a_writer_that_dates_rows_hours_back_has_delivered_them(log: _Log) -> None:
-    hours_3 = 3 * 3600
-    log.write({"id": "A1"}, ago=hours_3 + 600)
+    log.write({"id": "A1"}, ago=3 * 3600 + 600)
     log.copy_first(600)
 
     assert log.arrived("A1") == {"A1"}
@@ -171,13 +155,13 @@ def test_a_log_that_does_not_reach_back_tells_nothing_of_before(
     assert Clock().time() - 620 < end < Clock().time() - 580
 
 
-def test_an_empty_log_tells_nothing(log: _Log) -> None:
+def test_an_empty_log_tells_nothing_and_one_that_is_too_long_is_no_answer(
+    log: _Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [(begin, end)] = log.delivered().gaps
     assert begin == 0
     assert end == pytest.approx(Clock().time(), abs=20)
 
-
-def test_more_rows_than_are_read_are_no_answer(log: _Log, monkeypatch: pytest.MonkeyPatch) -> None:
     log.write({"id": "A1"})
     monkeypatch.setattr(source_module, "_MOST_COMPARED", 0)
 

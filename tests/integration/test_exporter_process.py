@@ -16,6 +16,7 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
+from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
@@ -23,7 +24,6 @@ from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
 from zapwatch.gateways.base import MAX_CHANNELS
 
-_SECRET = "0123456789abcdef-not-a-real-secret"
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
 _END_SECONDS = 10.0
 
@@ -40,33 +40,24 @@ _FAULTS = {
 
 
 def _settings(url: str, **more: str) -> dict[str, str]:
-    return {
-        "WPP_GATEWAY_BASE_URL": url,
-        "WPP_GATEWAY_SECRET": _SECRET,
-        "WPP_GATEWAY_TIMEOUT": "4",
-        "MESSAGE_LOG_URL": "none",
-        "EXPORTER_LISTEN": "127.0.0.1:0",
-        "EXPORTER_POLL_SECONDS": "0.1",
-        **more,
-    }
+    usual = {"EXPORTER_LISTEN": "127.0.0.1:0", "EXPORTER_POLL_SECONDS": "0.1"}
+    return hook_settings(url, **{"WPP_GATEWAY_TIMEOUT": "4", **usual, **more})
 
 
-def _with_a_channel(server: SimulatorServer) -> Simulator:
-    simulator = Simulator(server.url)
+def _with_a_channel(simulator: Simulator) -> Simulator:
     simulator.put_channel("Pixel12 Digital")
     return simulator
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(_SECRET) as server:
-        yield _with_a_channel(server)
+def simulator(simulator: Simulator) -> Simulator:
+    return _with_a_channel(simulator)
 
 
 @pytest.fixture(scope="module")
 def failing() -> Iterator[Simulator]:
-    with SimulatorServer(_SECRET) as server:
-        yield _with_a_channel(server)
+    with SimulatorServer(SECRET) as server:
+        yield _with_a_channel(Simulator(server.url))
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +84,6 @@ def _errors(metrics: Metrics) -> dict[str, float]:
     return {reason: value for (reason,), value in found.items() if value}
 
 
-def _fails_and_recovers(program: Program, mark: int, reason: str) -> None:
-    """Check the lines since ``mark``: one when it failed and one when it was over."""
-    failed, again = program.lines[mark:]
-    assert f'level=warning logger=exporter msg="channel list cannot be read: {reason}: ' in failed
-    assert 'level=info logger=exporter msg="channel list can be read again, after ' in again
-    assert _SECRET not in program.stderr
-
-
 @pytest.mark.parametrize("fault", _FAULTS)
 def test_each_failure_of_the_list_shows_and_passes(
     polling: Program, failing: Simulator, fault: str
@@ -122,20 +105,23 @@ def test_each_failure_of_the_list_shows_and_passes(
     others = [{r: n for r, n in _errors(m).items() if r != reason} for m in (before, after)]
     assert others[0] == others[1], "no other reason was counted"
     wait_until(lambda: len(polling.lines) >= mark + 2, _SECONDS, "two lines")
-    _fails_and_recovers(polling, mark, reason)
+    failed, again = polling.lines[mark:]
+    assert f'level=warning logger=exporter msg="channel list cannot be read: {reason}: ' in failed
+    assert 'level=info logger=exporter msg="channel list can be read again, after ' in again
+    assert SECRET not in polling.stderr
     assert not failing.requests("elsewhere"), "the secret is for the gateway alone"
 
 
 def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> None:
-    with SimulatorServer(_SECRET) as server:
+    with SimulatorServer(SECRET) as server:
         url = server.url
     port = int(url.rpartition(":")[2])
     with Program(tmp_path, "exporter", settings=_settings(url)) as program:
         down = _wait_for(program, 0)
         assert _errors(down).keys() == {"connection"}
         assert program.get("/-/ready").status_code == 200
-        with SimulatorServer(_SECRET, port=port) as server:
-            _with_a_channel(server)
+        with SimulatorServer(SECRET, port=port) as server:
+            _with_a_channel(Simulator(server.url))
             # Until the channel is there, the list is empty.
             wait_until(lambda: "read again" in program.stderr, _SECONDS, "the recovery")
         assert "channel list cannot be read: connection: Connection refused" in program.lines[1]
@@ -144,19 +130,17 @@ def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> N
 def test_a_certificate_that_is_not_trusted_is_a_tls_failure_until_it_is(tmp_path: Path) -> None:
     (tmp_path / "wrong").mkdir()
     right = self_signed(tmp_path)
-    with SimulatorServer(_SECRET, tls=self_signed(tmp_path / "wrong")) as server:
-        url = server.url
-        settings = _settings(url, WPP_GATEWAY_CA_FILE=str(right[0]))
-        program = Program(tmp_path, "exporter", settings=settings)
-        with program:
-            down = _wait_for(program, 0)
-            assert _errors(down).keys() == {"tls"}
+    with SimulatorServer(SECRET, tls=self_signed(tmp_path / "wrong")) as server:
+        settings = _settings(server.url, WPP_GATEWAY_CA_FILE=str(right[0]))
+        with Program(tmp_path, "exporter", settings=settings) as program:
+            assert _errors(_wait_for(program, 0)).keys() == {"tls"}
             server.stop()
-            with SimulatorServer(_SECRET, port=int(url.rpartition(":")[2]), tls=right) as other:
+            port = int(server.url.rpartition(":")[2])
+            with SimulatorServer(SECRET, port=port, tls=right) as other:
                 Simulator(other.url, verify=str(right[0])).put_channel("loja")
                 _wait_for(program, 1)
     assert "channel list cannot be read: tls: " in program.lines[1]
-    assert _SECRET not in program.stderr
+    assert SECRET not in program.stderr
 
 
 def test_it_follows_the_message_log(
@@ -192,18 +176,16 @@ def test_it_follows_the_message_log(
 
 
 def test_sessions_whose_names_differ_in_case_are_two_series(
-    tmp_path: Path, simulator: Simulator, written: WrittenLog
+    tmp_path: Path, simulator: Simulator, mariadb_log: WrittenLog
 ) -> None:
     simulator.put_channel("pixel12digital")
     simulator.drop("pixel12digital")
     simulator.put_channel("Loja")
-    ages = {"Pixel12 Digital": 600, "pixel12digital": 6000, "LOJA": 60}
-    for name, age in ages.items():
-        written.write(name, age_seconds=age)
-    url = written.reader.render_as_string(hide_password=False)
-    settings = _settings(
-        simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS_OVERRIDES="pixel12digital=1,loja=2"
-    )
+    for name, age in {"Pixel12 Digital": 600, "pixel12digital": 6000, "LOJA": 60}.items():
+        mariadb_log.write(name, age_seconds=age)
+    url = mariadb_log.reader.render_as_string(hide_password=False)
+    limits = "pixel12digital=1,loja=2"
+    settings = _settings(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS_OVERRIDES=limits)
     name = "whatsapp_channel_seconds_since_last_message"
     with Program(tmp_path, "exporter", settings=settings) as program:
         wait_until(lambda: len(program.metrics().all(name)) == 3, _SECONDS, "their ages")
@@ -324,14 +306,14 @@ def test_statuses_are_served_while_the_database_has_not_answered_yet(
             assert now.get("whatsapp_message_log_up", gateway="wpp") is None
 
 
-def _fails_with(directory: Path, settings: dict[str, str], *arguments: str) -> str:
+def _fails_with(directory: Path, settings: dict[str, str]) -> str:
     """Run the exporter, which must end with code 2 and one line; return the line."""
-    done = run_here(directory, "exporter", *arguments, settings=settings)
+    done = run_here(directory, "exporter", settings=settings)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("exporter: ")
     assert done.stderr.count("\n") == 1
-    assert _SECRET not in done.stderr
+    assert SECRET not in done.stderr
     return done.stderr
 
 
@@ -359,11 +341,6 @@ def test_a_wrong_or_missing_setting_is_named_in_one_line(
 ) -> None:
     line = _fails_with(tmp_path, {**_settings("http://127.0.0.1:1"), name: value})
     assert ("DB_HOST" if name == "MESSAGE_LOG_URL" and not value else name) in line
-
-
-def test_an_env_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
-    line = _fails_with(tmp_path, {}, "--env-file", "nowhere.env")
-    assert "--env-file: there is no file nowhere.env" in line
 
 
 def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:
@@ -396,4 +373,4 @@ def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:
     assert page.text.endswith("# EOF\n")
     assert not page.headers["Server"], "who it is, is nobody's business"
     shown = polling.stderr + polling.get("/metrics").text + polling.get("/").text
-    assert _SECRET not in shown + Path(f"/proc/{polling.process.pid}/cmdline").read_text()
+    assert SECRET not in shown + Path(f"/proc/{polling.process.pid}/cmdline").read_text()

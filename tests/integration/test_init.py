@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from tests.support.inbox import Inbox
 from tests.support.mariadb import MariaDb, free_port
 from tests.support.message_logs import WrittenLog
 from tests.support.pixelhub import encrypt
-from tests.support.programs import environment
+from tests.support.programs import run_here
 from tests.support.shipped import read_yaml, run
 from tests.support.terminal import Terminal
 from zapwatch.alertmanager import ways_to_people
@@ -53,19 +51,22 @@ def _init(folder: Path, *arguments: str, **settings: str) -> Terminal:
 
 
 def _flags(
-    folder: Path, url: str, *arguments: str, secret: str = SECRET, **settings: str
-) -> subprocess.CompletedProcess[str]:
+    folder: Path, url: str, *arguments: str, code: int = 0, secret: str = SECRET, **settings: str
+) -> str:
+    """Run it with ``--yes``, and return what it says."""
     given = ("--set", f"WPP_GATEWAY_BASE_URL={url}", "--set", "MESSAGE_SOURCE=events")
-    return subprocess.run(
-        [sys.executable, *_INIT, "--yes", *given, *arguments],
-        cwd=folder,
-        env=environment({**_ENGLISH, "WPP_GATEWAY_SECRET": secret, **settings}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    settings = {**_ENGLISH, "WPP_GATEWAY_SECRET": secret, **settings}
+    command = ("zapwatch.setup.command", "--yes", *given, *arguments)
+    done = run_here(folder, *command, settings=settings)
+    assert done.returncode == code, done
+    return done.stdout + done.stderr
+
+
+def _alertmanager(folder: Path, text: str) -> Path:
+    file = folder / "etc" / "alertmanager.yml"
+    file.parent.mkdir()
+    file.write_text(text)
+    return file
 
 
 def _mode(path: Path) -> int:
@@ -235,10 +236,9 @@ class TestFlags:
             f"--tell ntfy url={inbox.http}/topic token=tk_not_real",
             f"--tell webhook url={inbox.http}/mine",
         )
-        done = _flags(tmp_path, simulator.url, *" ".join(ways).split(), "--address", _PAGE)
-        assert done.returncode == 0, done.stdout + done.stderr
+        said = _flags(tmp_path, simulator.url, *" ".join(ways).split(), "--address", _PAGE)
         for way in ("telegram", "email", "slack", "discord", "webhook"):
-            assert f"✓ {way}: delivered" in done.stdout
+            assert f"✓ {way}: delivered" in said
         assert inbox.counts == (1, 1, 1)
         # ntfy's templates read these two texts.
         (embed,) = inbox.ntfys[0]["embeds"]
@@ -247,54 +247,41 @@ class TestFlags:
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
-    def test_the_address_for_events_quotes_name_and_token(
-        self, simulator: Simulator, tmp_path: Path
-    ) -> None:
-        more = ("--set", "WPP_GATEWAY_NAME=Loja 1", "--set", "MESSAGES_TOKEN=0123456789+&#abcd")
-        done = _flags(tmp_path, simulator.url, *more)
-        assert "/messages/Loja%201?token=0123456789%2B%26%23abcd\n" in done.stdout
-
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
         simulator.put_channel("ob\u202era")
-        nowhere = ("--tell", "webhook", "url=http://127.0.0.1:1")
-        assert _flags(tmp_path, simulator.url, *nowhere).returncode == 1
+        _flags(tmp_path, simulator.url, "--tell", "webhook", "url=http://127.0.0.1:1", code=1)
         files = (tmp_path / ".env", *sorted((tmp_path / "etc").iterdir()))
         before = [path.read_text() for path in files]
-        done = _flags(tmp_path, simulator.url)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "ob\\u202era (connected)" in done.stdout
-        assert "people are notified by webhook" in done.stdout
+        said = _flags(tmp_path, simulator.url)
+        assert "ob\\u202era (connected)" in said
+        assert "people are notified by webhook" in said
         assert [path.read_text() for path in files] == before
 
     def test_settings_and_alertmanager_agree_on_the_token(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
         token, env = tmp_path / "etc" / "hook-token", tmp_path / ".env"
-        assert _flags(tmp_path, simulator.url).returncode == 0
+        _flags(tmp_path, simulator.url)
         first = token.read_text()
         env.unlink()
-        assert _flags(tmp_path, simulator.url).returncode == 0
+        _flags(tmp_path, simulator.url)
         assert load(str(env), {}).hook_token == first
         another = "another-token-that-is-not-real"
-        assert _flags(tmp_path, simulator.url, "--set", f"HOOK_TOKEN={another}").returncode == 0
+        _flags(tmp_path, simulator.url, "--set", f"HOOK_TOKEN={another}")
         assert token.read_text() == load(str(env), {}).hook_token == another
 
-    def test_a_hook_at_all_addresses_is_opened_by_the_machines_name(
+    def test_the_page_of_a_hook_at_all_addresses_has_the_machines_name(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
-        listen = ("--set", "HOOK_LISTEN=0.0.0.0:9862")
-        assert _flags(tmp_path, simulator.url, *listen).returncode == 0
+        _flags(tmp_path, simulator.url, "--set", "HOOK_LISTEN=0.0.0.0:9862")
         address = (tmp_path / "etc" / "address.tmpl").read_text()
         assert f"http://{socket.gethostname()}:9862" in address
         assert load(str(tmp_path / ".env"), {}).hook_external_url == ""
-
-    def test_where_the_environment_sets_the_hooks_address_the_pages_is_written(
-        self, simulator: Simulator, tmp_path: Path
-    ) -> None:
-        # As in compose.bridge.yaml: the machine's name is not the container's.
-        done = _flags(tmp_path, simulator.url, HOOK_LISTEN="0.0.0.0:9862")
-        assert done.returncode == 0, done.stderr
-        assert load(str(tmp_path / ".env"), {}).hook_external_url == "http://127.0.0.1:9862"
+        # As in compose.bridge.yaml, where that name is not the container's.
+        container = tmp_path / "container"
+        container.mkdir()
+        _flags(container, simulator.url, HOOK_LISTEN="0.0.0.0:9862")
+        assert load(str(container / ".env"), {}).hook_external_url == "http://127.0.0.1:9862"
 
     def test_alertmanager_calls_a_hook_with_tls_at_all_addresses(
         self, simulator: Simulator, tmp_path: Path
@@ -303,9 +290,10 @@ class TestFlags:
         web = tmp_path / "web.yml"
         web.write_text(f"tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n")
         more = ("--set", "HOOK_LISTEN=[::]:9862", "--set", f"WEB_CONFIG_FILE={web}")
-        done = _flags(tmp_path, simulator.url, *more)
-        assert done.returncode == 0, done.stderr
-        assert "https://127.0.0.1:9861/messages/wpp?token=" in done.stdout
+        odd = ("--set", "WPP_GATEWAY_NAME=Loja 1", "--set", "MESSAGES_TOKEN=0123456789+&#abcd")
+        said = _flags(tmp_path, simulator.url, *more, *odd)
+        path = "/messages/Loja%201?token=0123456789%2B%26%23abcd"
+        assert f"https://127.0.0.1:9861{path}\n" in said
         file = tmp_path / "etc" / "alertmanager.yml"
         run("amtool", "check-config", file)
         webhooks = [one for r in read_yaml(file)["receivers"] for one in r["webhook_configs"]]
@@ -318,54 +306,40 @@ class TestFlags:
     def test_a_foreign_file_is_replaced_only_when_that_is_asked_for(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
-        file = tmp_path / "etc" / "alertmanager.yml"
-        file.parent.mkdir()
         theirs = "route: {receiver: me}\nreceivers: [{name: me}]\n"
-        file.write_text(theirs)
+        file = _alertmanager(tmp_path, theirs)
         kept = _flags(tmp_path, simulator.url, "--address", _PAGE)
-        assert kept.returncode == 0
         assert load(str(tmp_path / ".env"), {}).hook_external_url == _PAGE
-        assert "needs in that file: docs/prometheus.md" in kept.stdout
-        assert "in containers: docs/messages.md" in kept.stdout
+        assert "needs in that file: docs/prometheus.md" in kept
+        assert "in containers: docs/messages.md" in kept
         assert file.read_text() == theirs
-        assert _flags(tmp_path, simulator.url, "--overwrite").returncode == 0
+        _flags(tmp_path, simulator.url, "--overwrite")
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
         assert "reconnect-hook" in file.read_text()
 
-    @pytest.mark.parametrize(
-        "edited",
-        [
-            "receivers: [\n",
-            "receivers: 1\n",
-            "receivers: [{webhook_configs: 1}]\n",
-            "# x\n",
-            "[" * 500,
-        ],
-    )
     def test_a_file_that_was_edited_wrongly_is_not_replaced_unasked(
-        self, simulator: Simulator, tmp_path: Path, edited: str
+        self, simulator: Simulator, tmp_path: Path
     ) -> None:
-        file = tmp_path / "etc" / "alertmanager.yml"
-        file.parent.mkdir()
-        file.write_text(f"# Written by zapwatch init.\n{edited}")
-        done = _flags(tmp_path, simulator.url)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert file.read_text().endswith(edited)
+        file = _alertmanager(tmp_path, "")
+        for edited in (
+            *("receivers: [\n", "receivers: 1\n", "receivers: [{webhook_configs: 1}]\n"),
+            *("# x\n", "[" * 500),
+        ):
+            file.write_text(f"# Written by zapwatch init.\n{edited}")
+            _flags(tmp_path, simulator.url)
+            assert file.read_text().endswith(edited)
 
     @pytest.mark.parametrize(("own", "replaced"), [("", True), ("# mine\n", False)])
     def test_the_sample_of_debians_package_is_replaced_unasked(
         self, simulator: Simulator, tmp_path: Path, own: str, replaced: bool
     ) -> None:
-        file = tmp_path / "etc" / "alertmanager.yml"
-        file.parent.mkdir()
         sample = "receivers: [{name: team-X, email_configs: [{to: team-X@example.org}]}]\n"
-        file.write_text(own + sample)
+        file = _alertmanager(tmp_path, own + sample)
         digest = hashlib.md5(sample.encode(), usedforsecurity=False).hexdigest()
         dpkg = tmp_path / "dpkg-query"
         dpkg.write_text(f"#!/bin/sh\necho ' /etc/default/x 0'; echo ' {file} {digest}'\n")
         dpkg.chmod(0o700)
-        done = _flags(tmp_path, simulator.url, PATH=f"{tmp_path}:{os.environ['PATH']}")
-        assert done.returncode == 0, done.stderr
+        _flags(tmp_path, simulator.url, PATH=f"{tmp_path}:{os.environ['PATH']}")
         assert ("reconnect-hook" in file.read_text()) is replaced
         assert file.with_name("alertmanager.yml.before-zapwatch").exists() is replaced
 
@@ -376,31 +350,24 @@ class TestFlags:
         env.write_text("# mine\nSILENT_HOURS=9 # long\nHOOK_TOKEN=a-token-that-is-not-real\n")
         env.chmod(0o640)
         link.symlink_to(env)
-        assert _flags(tmp_path, simulator.url).returncode == 0
+        _flags(tmp_path, simulator.url)
         assert link.is_symlink()
-        text = env.read_text()
-        assert text.startswith("# mine\nSILENT_HOURS=9 # long\n")
+        assert env.read_text().startswith("# mine\nSILENT_HOURS=9 # long\n")
         assert _mode(env) == 0o640
         assert load(str(env), {}).hook_token == "a-token-that-is-not-real"
         assert (tmp_path / "etc" / "hook-token").read_text() == "a-token-that-is-not-real"
 
-    def test_a_new_key_replaces_the_file_that_held_the_old_one(
+    def test_a_new_key_replaces_the_file_that_held_the_old_one_once_it_is_right(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
+        said = _flags(tmp_path, simulator.url, secret="not-the-key", code=1)
+        assert "the key is wrong" in said
+        assert list(tmp_path.iterdir()) == []
         (tmp_path / "old-key").write_text("not-the-key\n")
         env = tmp_path / ".env"
         env.write_text(f"WPP_GATEWAY_SECRET_FILE={tmp_path / 'old-key'}\n")
-        done = _flags(tmp_path, simulator.url)
-        assert done.returncode == 0, done.stdout + done.stderr
+        _flags(tmp_path, simulator.url)
         assert load(str(env), {}).gateways[0].secret == SECRET
-
-    def test_nothing_is_written_where_the_key_is_wrong(
-        self, simulator: Simulator, tmp_path: Path
-    ) -> None:
-        done = _flags(tmp_path, simulator.url, secret="not-the-key")
-        assert done.returncode == 1
-        assert "the key is wrong" in done.stderr
-        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
         ("flags", "said"),
@@ -413,30 +380,30 @@ class TestFlags:
         ],
     )
     def test_a_wrong_flag_is_one_line(self, tmp_path: Path, flags: str, said: str) -> None:
-        done = _flags(tmp_path, "http://127.0.0.1:1", *flags.split())
-        assert done.returncode == 2
-        assert said in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        line = _flags(tmp_path, "http://127.0.0.1:1", *flags.split(), code=2)
+        assert said in line
+        assert len(line.splitlines()) == 1
 
-    def test_without_a_terminal_it_ends_with_one_line(self, tmp_path: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, *_INIT],
-            cwd=tmp_path,
-            env=environment(_ENGLISH),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def test_without_a_terminal_it_ends_with_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "isatty", lambda _: False)
+        done = run_here(tmp_path, "zapwatch.setup.command", settings=_ENGLISH)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("init: there is no terminal to ask at: ")
         assert done.stderr.count("\n") == 1
 
 
 class TestFirstRun:
-    def test_make_run_begins_with_the_questions(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("key", "then"),
+        [("s", "Which gateway do you run?"), ("d", "this is a demonstration with a simulated")],
+    )
+    def test_make_run_begins_with_the_questions_or_the_demonstration(
+        self, tmp_path: Path, key: str, then: str
+    ) -> None:
         with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:
-            person.press("d: a demonstration.", "s", "Which gateway do you run?")
+            person.press("d: a demonstration.", key, then)
 
     def test_make_run_shows_no_command_to_run_next(
         self, simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -450,10 +417,6 @@ class TestFirstRun:
         said = capsys.readouterr().out
         assert "The page asks for a password" in said
         assert "Next" not in said
-
-    def test_the_demonstration_is_one_key_away(self, tmp_path: Path) -> None:
-        with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:
-            person.press("d: a demonstration.", "d", "this is a demonstration with a simulated")
 
 
 @pytest.mark.parametrize(
@@ -476,12 +439,10 @@ def test_an_answer_makes_an_entry_that_works(tell: str, key: str, value: str) ->
 
 @pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha", "whapi"])
 def test_every_kind_of_gateway_is_set_up_without_a_second_file(tmp_path: Path, api: str) -> None:
-    named = ("--set", "WPP_GATEWAY_NAME=loja")
+    more = ("--set", f"WPP_GATEWAY_TYPE={api}", "--set", "WPP_GATEWAY_NAME=loja")
     secret = token_of(SECRET, "loja") if api == "whapi" else SECRET
     with SimulatorServer(SECRET, api=api) as server:
         Simulator(server.url).put_channel("loja")
-        kind = ("--set", f"WPP_GATEWAY_TYPE={api}")
-        done = _flags(tmp_path, server.url, *kind, *named, secret=secret)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "channels: 1\n  loja" in done.stdout
-    assert "/messages/loja?token=" in done.stdout
+        said = _flags(tmp_path, server.url, *more, secret=secret)
+    assert "channels: 1\n  loja" in said
+    assert "/messages/loja?token=" in said

@@ -55,7 +55,7 @@ class TestWritersClock:
         assert view.messages == {("loja", Direction.IN): 8}
         assert view.clock_offset == pytest.approx(-_HOURS_3, abs=_SLACK)
 
-    def test_rows_dated_hours_ahead_are_noticed_too(
+    def test_rows_dated_hours_ahead_are_noticed_until_one_is_dated_right(
         self, written: WrittenLog, last: LogTailer
     ) -> None:
         written.write("loja")
@@ -64,15 +64,7 @@ class TestWritersClock:
         view = last.poll(_WANTED)
         assert _age(view) < _SLACK
         assert view.clock_offset == pytest.approx(_HOURS_3, abs=_SLACK)
-
-    def test_the_offset_ends_with_the_first_rows_that_are_dated_right(
-        self, written: WrittenLog, last: LogTailer
-    ) -> None:
-        written.write("loja")
-        last.poll(_WANTED)
-        written.write("loja", age_seconds=_HOURS_3)
-        last.poll(_WANTED)
-        assert last.poll(_WANTED).clock_offset < 0, "nothing new has been seen since"
+        assert last.poll(_WANTED).clock_offset > 0, "nothing new has been seen since"
         written.write("loja")
         assert last.poll(_WANTED).clock_offset == 0
 
@@ -203,18 +195,15 @@ class TestCheckpoint:
         assert _age(self._next(log, checkpoint).find(_WANTED)) < 20 + _SLACK
 
     def test_after_too_many_rows_a_look_back_is_made(
-        self,
-        written: WrittenLog,
-        log: MessageLog,
-        last: LogTailer,
-        monkeypatch: pytest.MonkeyPatch,
+        self, written: WrittenLog, log: MessageLog, last: LogTailer
     ) -> None:
-        monkeypatch.setattr("zapwatch.messages.log_tailer._MOST_SINCE", 50)
         written.write("obra", age_seconds=900)
         last.poll(_WANTED)
         checkpoint = last.checkpoint()
         written.write_many(["loja"] * 60)
-        view = self._next(log, checkpoint).find(_WANTED)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("zapwatch.messages.log_tailer._MOST_SINCE", 50)
+            view = self._next(log, checkpoint).find(_WANTED)
         assert view.messages == {}, "a look back counts none"
         assert _age(view) < _SLACK
         assert _age(view, "obra") >= 900
@@ -232,12 +221,10 @@ class TestCheckpoint:
         assert view.rows_read == 1
         assert 600 <= _age(view) < 600 + _SLACK
 
-    def test_there_is_none_before_the_first_poll(self, last: LogTailer) -> None:
-        assert last.checkpoint() == ""
-
     def test_it_holds_no_more_than_keys_ids_and_times(
         self, written: WrittenLog, last: LogTailer
     ) -> None:
+        assert last.checkpoint() == "", "there is none before the first poll"
         written.write("loja", words="a secret")
         last.poll(_WANTED)
         kept = json.loads(last.checkpoint())

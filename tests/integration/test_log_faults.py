@@ -83,22 +83,14 @@ def _minutes(view: ActivitySnapshot, key: str) -> float:
 def test_the_first_look_tells_the_two_passes_of_the_repeated_hour_apart(
     mariadb_log: WrittenLog, reader: _Reader
 ) -> None:
-    for channel, local in [
-        ("before", "00:50"),
-        ("first", "01:05"),
-        ("last", "01:50"),
-        ("again", "01:02"),
-        ("loja", "01:06"),
-    ]:
+    rows = {"before": "00:50", "first": "01:05", "last": "01:50", "again": "01:02", "loja": "01:06"}
+    for channel, local in rows.items():
         _received(mariadb_log, channel, f"{_AUTUMN} {local}")
 
     view = reader.poll_at(f"{_AUTUMN} 01:10", _NEW_YORK, fold=1)
 
-    assert _minutes(view, "loja") == 4
-    assert _minutes(view, "again") == 8
-    assert _minutes(view, "last") == 20
-    assert _minutes(view, "first") == 65
-    assert _minutes(view, "before") == 80
+    ages = {"before": 80, "first": 65, "last": 20, "again": 8, "loja": 4}
+    assert {channel: _minutes(view, channel) for channel in ages} == ages
 
 
 @pytest.mark.usefixtures("in_new_york", "small_chunks")
@@ -415,19 +407,23 @@ def test_a_server_that_dies_and_comes_back_doubles_and_loses_nothing(
 ) -> None:
     # As a careful server would have it: on disk when it is committed.
     mariadb.execute("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
-    reader.poll()
+    mariadb_log.write("casa", age_seconds=300)
+    reader.poll("casa")
     mariadb_log.write_many(["loja"] * 3)
     assert reader.poll().messages == {("loja", Direction.IN): 3}
     mariadb_log.write("obra")
     mariadb.kill()
     try:
-        with pytest.raises(MessageLogError):
+        with pytest.raises(MessageLogError) as caught:
             reader.poll()
     finally:
         mariadb.start()
     mariadb_log.write("loja")
+    view = reader.poll()
 
-    assert reader.poll().messages == {("loja", Direction.IN): 4, ("obra", Direction.IN): 1}
+    assert str(caught.value).isprintable()
+    assert view.messages == {("loja", Direction.IN): 4, ("obra", Direction.IN): 1}
+    assert (view.age("casa") or 0) >= 300
 
 
 _BACKLOG = 30_000

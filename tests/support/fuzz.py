@@ -27,11 +27,8 @@ _CHANNELS = ("loja", "Pixel12 Digital", "ação/1")
 _NEVER_NAMED = "never named"
 _OPENAPI = Path(__file__).parents[2] / "reconnect_hook" / "openapi.yaml"
 _CHECKS = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_schema_conformance",
-    "ignored_auth",
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
+    *("response_schema_conformance", "ignored_auth"),
 )
 _SECONDS = 120.0
 _METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
@@ -41,27 +38,12 @@ _PATHS = (
     "/live/channels", "/live/qr/loja", "/qr/loja", "/page/page.css", "/messages/wpp", "/messages/x",
 )  # fmt: skip
 _ODD_ENDS = (
-    "",
-    "",
-    "",
-    "/",
-    "//",
-    "/../..",
-    "%00",
-    "%ff",
-    "%0d%0a",
-    "?gateway=%00",
-    "?since=9e9",
-    "?a[]",
+    *("", "", "", "/", "//", "/../..", "%00", "%ff", "%0d%0a"),
+    *("?gateway=%00", "?since=9e9", "?a[]"),
 )
 _ODD_HEADERS = (
-    b"http://[",
-    b"\xff",
-    b"null",
-    b"zapwatch=x",
-    b'";=,',
-    b"//evil.example.com",
-    b"a" * 9000,
+    *(b"http://[", b"\xff", b"null", b"zapwatch=x", b'";=,'),
+    *(b"//evil.example.com", b"a" * 9000),
 )
 _STRANGE: tuple[Any, ...] = (
     None, 0, 1e308, True, "", " ", "x" * 300, "../..", "a\nb", "\ud800", "\x00", [], {}, [[]],
@@ -131,19 +113,12 @@ def _by_description(url: str, examples: int, findings: Findings) -> None:
     """Run Schemathesis on the hook's OpenAPI description."""
     done = subprocess.run(
         [
-            str(Path(sys.executable).with_name("schemathesis")),
-            "run",
-            str(_OPENAPI),
-            f"--url={url}",
-            f"--header=Authorization: Bearer {TOKEN}",
-            f"--checks={','.join(_CHECKS)}",
-            f"--max-examples={examples}",
-            f"--seed={findings.seed}",
-            "--phases=examples,coverage,fuzzing",
-            "--generation-database=none",
-            "--suppress-health-check=all",
-            "--warnings=off",
-            "--no-color",
+            *(str(Path(sys.executable).with_name("schemathesis")), "run", str(_OPENAPI)),
+            *(f"--url={url}", f"--header=Authorization: Bearer {TOKEN}"),
+            *(f"--checks={','.join(_CHECKS)}", "--phases=examples,coverage,fuzzing"),
+            *(f"--max-examples={examples}", f"--seed={findings.seed}"),
+            *("--generation-database=none", "--suppress-health-check=all"),
+            *("--warnings=off", "--no-color"),
         ],
         env=environment({}),
         capture_output=True,

@@ -56,8 +56,13 @@ def run(
 def run_here(
     directory: Path, *arguments: str, settings: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """As run(), in this process and a second faster, for commands that do not serve."""
-    main = importlib.import_module(f"{arguments[0]}.__main__").main
+    """As run(), in this process and a second faster, for commands that do not serve.
+
+    A module that is no package has the ``main`` itself.
+    """
+    module = importlib.import_module(arguments[0])
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{arguments[0]}.__main__")
     stdout, stderr = io.StringIO(), io.StringIO()
     with (
         contextlib.chdir(directory),
@@ -69,7 +74,7 @@ def run_here(
         mock.patch("zapwatch.front.Server.run", side_effect=AssertionError("it serves")),
     ):
         try:
-            code = main(list(arguments[1:]))
+            code = module.main(list(arguments[1:]))
         except SystemExit as end:
             code = end.code
     assert isinstance(code, int)

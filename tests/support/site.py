@@ -10,26 +10,26 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.clock import AheadClock
 from tests.support.hooks import TOKEN, hook_settings
-from zapwatch.config import parse
+from zapwatch.config import Settings, parse
 
 NOBODY = "http://127.0.0.1:1"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-class Site:
-    """The hook's application with workers, without Prometheus and Alertmanager."""
+class HookApp:
+    """The hook's application with workers."""
 
-    def __init__(self, url: str, token: str = TOKEN, **more: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.clock = AheadClock()
-        away = {"PROMETHEUS_URL": NOBODY, "ALERTMANAGER_URL": NOBODY}
-        values = hook_settings(url, HOOK_TOKEN=token, **{**away, **more})
-        settings = parse(values)
-        metrics = HookMetrics()
+        self.metrics = HookMetrics()
         self._store = open_store(settings)
-        self.supervisor = HookSupervisor(settings, self._store, metrics)
+        self.supervisor = HookSupervisor(settings, self._store, self.metrics)
         self.supervisor.apply_config(settings.gateways)
         self.state_url = settings.hook_state_url
-        self.app = create_app(self.supervisor, metrics, token=token, clock=self.clock)
+        token = settings.hook_token
+        self.app = create_app(self.supervisor, self.metrics, token=token, clock=self.clock)
         add_page(self.app, self.supervisor, settings, clock=self.clock)
+        self.http = self.app.test_client()
 
     def close(self) -> None:
         self.supervisor.stop(5)
@@ -37,3 +37,11 @@ class Site:
 
     def browser(self) -> FlaskClient:
         return self.app.test_client()
+
+
+class Site(HookApp):
+    """That of a gateway at a URL, without Prometheus and Alertmanager."""
+
+    def __init__(self, url: str, token: str = TOKEN, **more: str) -> None:
+        away = {"PROMETHEUS_URL": NOBODY, "ALERTMANAGER_URL": NOBODY}
+        super().__init__(parse(hook_settings(url, HOOK_TOKEN=token, **{**away, **more})))
