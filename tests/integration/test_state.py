@@ -566,6 +566,7 @@ def test_what_only_an_alert_names_is_not_remembered(make: Callable[..., World]) 
     world.run(20)
     assert world.outcomes("stranger") == ["unknown_channel"]
     assert world.row("stranger") is None
+    assert world.gateway.calls_of("stranger") == []
     assert world.hook.history.present().remembered.keys() == {"loja"}
 
 

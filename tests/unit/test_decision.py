@@ -260,6 +260,13 @@ _ASK = MakeCall(Step.RECONNECT)
             MakeCall(Step.RECONNECT, silent=True),
             id="13 not heard",
         ),
+        # However long it waited: what is older than the threshold is silence.
+        pytest.param(
+            silent(since=NOW - 20_000),
+            seen(Status.CONNECTED, 14_401),
+            MakeCall(Step.RECONNECT, silent=True),
+            id="13 not heard for the threshold",
+        ),
         pytest.param(
             silent(attempts=2, called_at=NOW - 301, last_cause=RepairCause.SILENT),
             CONNECTED,
