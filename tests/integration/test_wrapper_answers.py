@@ -61,7 +61,15 @@ class TestList:
 
     def test_entries_that_are_no_channels_are_counted_and_passed_over(self) -> None:
         ids = ("..", "a\nb", "x" * 300, "x" * 1_000_000, "\ud800", " ", "", None)
-        bad = [*({"id": one} for one in ids), {}, {"status": "connected"}, None, "obra", 7, []]
+        bad: list[object] = [
+            *({"id": one} for one in ids),
+            {},
+            {"status": "connected"},
+            None,
+            "obra",
+            7,
+            [],
+        ]
         good = [{"id": "loja"}, {"id": "obra", "status": "disconnected"}]
         listed = parse_list(_answer({"channels": [good[0], *bad, good[1]]}))
         assert [c.id for c in listed.channels] == ["loja", "obra"]
