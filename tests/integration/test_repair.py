@@ -187,20 +187,6 @@ class TestASilentChannel:
         world.messages.is_down = True
         assert world.repair(cause=RepairCause.SILENT).outcome == "requested"
 
-    def test_a_message_in_the_very_second_of_the_call_is_a_proof(
-        self, make: Callable[..., World]
-    ) -> None:
-        world = make()
-        world.put()
-
-        def answer(*_: str) -> None:
-            # The log's times are cut to whole seconds.
-            world.messages.came["loja"] = float(int(world.clock.time()))
-
-        world.gateway.on_call = answer
-        world.clock.seconds += 0.7 - world.clock.time() % 1
-        assert world.repair(cause=RepairCause.SILENT).outcome == "reconnected"
-
     def test_a_scanned_session_needs_no_message_to_have_recovered(
         self, world: SimulatedWorld
     ) -> None:
@@ -463,18 +449,6 @@ class TestWhatIsWritten:
         assert world.repair().outcome == "reconnected"
         assert world.value(failures, gateway="wpp", channel="loja") == 0
         world.close()
-
-    def test_a_scanned_code_is_noticed_when_the_alert_resolves(self, world: SimulatedWorld) -> None:
-        world.simulator.unpair("loja")
-        world.repair()
-        waits = {"gateway": "wpp", "channel": "loja"}
-        assert world.value("whatsapp_reconnect_qr_required", **waits) == 1
-        world.simulator.scan("loja")
-        world.resolve()
-        world.run(5)
-        assert world.value("whatsapp_reconnect_qr_required", **waits) == 0
-        assert world.outcomes() == ["qr_required", "recovered"]
-        assert world.calls() == ["qr"]
 
 
 class TestOldNews:
