@@ -161,11 +161,16 @@ def test_a_payload_nested_too_deeply_is_passed_over(written: WrittenLog, log: Me
     assert [row.key for row in log.rows_among([deep], 5)] == [None]
 
 
+@pytest.mark.parametrize(
+    ("event_type", "payload"),
+    [("message", _DEEP), ("whapi_messages_post", "{" + "A" * 100_000)],
+    ids=["deep", "large"],
+)
 def test_a_payload_at_which_mysql_fails_keeps_no_other_row_from_being_read(
-    mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+    mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch, event_type: str, payload: str
 ) -> None:
     mariadb_log.write_many(["obra"] * 3)
-    deep = mariadb_log.write(payload=_DEEP)
+    deep = mariadb_log.write(event_type=event_type, payload=payload)
     mariadb_log.write_many(["loja"] * 20)
     _fail_as_mysql(monkeypatch, deep)
 
@@ -174,18 +179,6 @@ def test_a_payload_at_which_mysql_fails_keeps_no_other_row_from_being_read(
         before = log.rows_before(deep + 1, 4)
         assert [row.id for row in before] == [deep], "the largest part that can be read"
         assert [row.key for row in log.rows_among([deep], 5)] == [None]
-
-
-def test_a_large_whapi_row_at_which_mysql_fails_keeps_no_other_row_from_being_read(
-    mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payload = "{" + "A" * 100_000
-    deep = mariadb_log.write(event_type="whapi_messages_post", payload=payload)
-    mariadb_log.write("loja")
-    _fail_as_mysql(monkeypatch, deep)
-
-    with _opened(mariadb_log.reader) as log:
-        assert [row.key for row in _all_rows(log, 9)] == [None, "loja"]
 
 
 def _all_rows(log: MessageLog, limit: int) -> list[Row]:

@@ -295,18 +295,7 @@ def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None
     assert [name for name in world.sent() if name == "loja"] == ["loja"], "that one was heard"
 
 
-def test_a_channel_that_is_alone_and_cannot_send_is_not_blamed(
-    tmp_path: Path, sqlite_log: WrittenLog
-) -> None:
-    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
-        assert world.found() == (ProbeOutcome.PASSED, [])
-        world.book.end("loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
-        world.simulator.fault("send", "html_504")
-        with pytest.raises(UnableError):
-            world.probe()
-
-
-def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_reports(
+def test_a_channel_that_is_alone_is_blamed_for_no_echo_but_one_that_it_used_to_hear(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
     with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
@@ -317,6 +306,10 @@ def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_report
         world.simulator.connect("loja")
         assert world.found() == (ProbeOutcome.PASSED, [])
         world.book.end("loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
+        world.simulator.fault("send", "html_504")
+        with pytest.raises(UnableError):
+            world.probe()
+        world.simulator.clear_faults()
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 

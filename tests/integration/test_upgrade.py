@@ -55,11 +55,6 @@ def _check(engine: sa.Engine) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_new_database_has_the_tables_of_the_program(url: sa.URL, engine: sa.Engine) -> None:
-    open_state(url).close()
-    _check(engine)
-
-
 class CutShortError(Exception):
     """The program has died."""
 
