@@ -295,7 +295,7 @@ def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None
     assert [name for name in world.sent() if name == "loja"] == ["loja"], "that one was heard"
 
 
-def test_a_channel_that_is_alone_is_blamed_for_no_echo_but_one_that_it_used_to_hear(
+def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_reports(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
     with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
