@@ -281,7 +281,7 @@ class TestARestart:
         ended = dead.repair("Pixel12 Digital")
         assert (ended.outcome, ended.action) == (outcome, "restart")
         assert dead.calls()[2:] == ["qr", "delete", *calls]
-        assert ended.detail.startswith("create: html: HTTP 502" if outcome == "failed" else "")
+        assert ended.detail.startswith("create: html: HTTP 502") is (outcome == "failed")
 
     def test_a_hook_that_dies_between_the_two_is_followed_by_one_that_makes_it(
         self, dead: SimulatedWorld
