@@ -9,7 +9,7 @@ import pytest
 
 from reconnect_hook.history import episodes
 from reconnect_hook.models import Intent, Phase, RepairCause
-from tests.support.world import World
+from tests.support.world import GATEWAY, World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import QrKind
 
@@ -47,23 +47,16 @@ def test_a_pause_without_end_ends_when_somebody_resumes(world: World) -> None:
     _brings_back(world)
     world.hook.actions.pause("loja", 60)
     world.hook.actions.pause("loja", None)
-    world.alert()
+    world.put("other", Status.DISCONNECTED)
+    for name in ("loja", "other"):
+        world.alert(name)
     world.skip(1e7)
     world.run(60)
-    assert world.gateway.calls == []
+    assert [name for _, name, _ in world.gateway.calls] == ["other"]
     assert world.hook.history.present().paused["loja"].until is None
     world.hook.actions.resume("loja")
     world.run(5)
     assert world.outcomes() == ["reconnected"]
-
-
-def test_a_pause_holds_back_one_channel_alone(world: World) -> None:
-    world.hook.actions.pause("loja", None)
-    world.put("other", Status.DISCONNECTED)
-    world.alert()
-    world.alert("other")
-    world.run(30)
-    assert [name for _, name, _ in world.gateway.calls] == ["other"]
 
 
 def test_a_pause_in_a_call_lets_it_end(world: World) -> None:
@@ -143,7 +136,8 @@ def test_a_look_ends_the_wait_for_a_scan(world: World) -> None:
     world.alert()
     world.run(5)
     assert world.outcomes() == ["qr_required"]
-    assert world.hook.history.present().remembered["loja"].qr_required
+    waits = {"gateway": GATEWAY, "channel": "loja"}
+    assert world.value("whatsapp_reconnect_qr_required", **waits) == 1
     world.put()
     world.hook.actions.recheck("loja")
     row = world.row()
@@ -151,7 +145,7 @@ def test_a_look_ends_the_wait_for_a_scan(world: World) -> None:
     assert row.intent is Intent.RECHECK
     world.run(5)
     assert world.outcomes() == ["qr_required", "recovered"]
-    assert not world.hook.history.present().remembered["loja"].qr_required
+    assert world.value("whatsapp_reconnect_qr_required", **waits) == 0
 
 
 def test_the_history_is_told_in_episodes(world: World) -> None:

@@ -103,7 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
     world: World, api: str
 ) -> None:
-    manners: dict[str, Any] = {"repeats": 2, "late_seconds": 600, "flood": 50, "megabytes": 0.5}
+    manners: dict[str, Any] = {"repeats": 2, "late_seconds": 600, "flood": 20, "megabytes": 0.5}
     world.post(api, by_events=api == "evolution", **manners)
     world.bear(api)
     metrics = world.when(api, _EVENTS, 3, result="message")
@@ -117,7 +117,7 @@ def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
         ("message",): 3,
         ("undecryptable",): 0,
         ("unlisted",): 0,
-        ("other",): 50,
+        ("other",): 20,
         ("unauthorized",): 0,
         ("invalid",): 0,
         ("too_large",): 0,

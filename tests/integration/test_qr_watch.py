@@ -14,7 +14,6 @@ from reconnect_hook.dashboard import qr
 from reconnect_hook.dashboard.qr import QrState, QrWatches
 from tests.support.hooks import SECRET
 from tests.support.waiting import wait_until
-from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.wrapper import WrapperGateway
 
 _SECONDS = 30.0
@@ -67,24 +66,6 @@ def test_a_code_is_renewed_until_it_is_scanned(simulator: Simulator, watched: Wa
     asked = len(simulator.requests("qr"))
     assert watched.watches.look("loja")[0] is QrState.CONNECTED
     assert len(simulator.requests("qr")) == asked, "it is known"
-
-
-def test_a_session_whose_codes_nobody_scanned_is_started_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(qr, "PAUSE_SECONDS", 0.02)
-    with SimulatorServer(SECRET, api="waha") as server:
-        simulator = Simulator(server.url)
-        simulator.put_channel("loja", session="unpaired", qr_seconds=0.2)
-        watches = QrWatches(WahaGateway(server.url, SECRET, qr_timeout=_SECONDS), lambda _: None)
-
-        def restarts() -> int:
-            watches.look("loja")
-            return len(simulator.requests("restart"))
-
-        wait_until(lambda: restarts() >= 2, _SECONDS, "a second restart")
-        monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 0.0)
-        wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
 
 
 def test_it_ends_when_nobody_looks_any_more(

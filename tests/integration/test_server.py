@@ -137,6 +137,13 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
+def shared() -> Iterator[Served]:
+    """Serve all tests that neither end it nor measure its memory."""
+    with _serving() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def impatient() -> Iterator[Served]:
     """Serve with one second for a request instead of thirty."""
     with _serving("1") as made:
@@ -184,15 +191,13 @@ def test_who_does_not_read_is_cut_off(impatient: Served) -> None:
         wait_until(is_gone, _SECONDS, "the server's end of the connection to be gone")
 
 
-def test_a_head_must_be_complete_in_time(impatient: Served) -> None:
+@pytest.mark.parametrize(
+    ("begun", "drip"), [(b"GET / HTTP/1.1\r\nX-Slow: ", b"x"), (b"", b"")], ids=["slow", "idle"]
+)
+def test_a_head_must_be_complete_in_time(impatient: Served, begun: bytes, drip: bytes) -> None:
     with impatient.connect() as slow:
-        slow.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
-        wait_until(_is_cut_off(slow, b"x"), 20, "the end, though a byte comes now and then")
-
-
-def test_who_asks_nothing_is_cut_off(impatient: Served) -> None:
-    with impatient.connect() as idle:
-        wait_until(_is_cut_off(idle), 20, "the end of a connection on which nothing comes")
+        slow.sendall(begun)
+        wait_until(_is_cut_off(slow, drip), 20, "the end, though a byte may come now and then")
 
 
 @pytest.mark.parametrize("head", [b"", _RIGHT], ids=["stranger", "known"])
@@ -202,12 +207,12 @@ def test_a_body_must_be_complete_in_time(impatient: Served, head: bytes) -> None
         assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
-def test_slow_bodies_hold_no_thread(served: Served) -> None:
+def test_slow_bodies_hold_no_thread(shared: Served) -> None:
     with ExitStack() as held:
         for number in range(100):
-            slow = held.enter_context(served.connect())
+            slow = held.enter_context(shared.connect())
             slow.sendall(_POST % (b"/echo", 5000, _RIGHT if number % 2 else b"") + b"x")
-        assert served.send(_POST % (b"/echo", 2, _RIGHT) + b"ok") == (200, b"ok")
+        assert shared.send(_POST % (b"/echo", 2, _RIGHT) + b"ok") == (200, b"ok")
 
 
 def test_the_body_of_a_stranger_is_not_taken(served: Served) -> None:
@@ -232,8 +237,8 @@ def test_the_body_of_a_stranger_is_not_taken(served: Served) -> None:
     ],
     ids=("small", "large"),
 )
-def test_a_body_that_ends_too_early_is_400(served: Served, head: bytes, sent: int) -> None:
-    with served.connect() as connection:
+def test_a_body_that_ends_too_early_is_400(shared: Served, head: bytes, sent: int) -> None:
+    with shared.connect() as connection:
         connection.sendall(head + b"x" * sent)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
@@ -292,6 +297,16 @@ def test_health_and_metrics_are_there_while_all_threads_hang(served: Served) -> 
         assert served.get("/metrics")[0] == 200
 
 
+def _app(status: str, *headers: tuple[str, str]) -> Callable[..., list[bytes]]:
+    """Make an application that gives one answer to everything."""
+
+    def app(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        start_response(status, list(headers))
+        return []
+
+    return app
+
+
 def _scope(path: str, client: str = "127.0.0.1", **headers: str) -> SimpleNamespace:
     ends = {"client": f"{client}:1", "server": "127.0.0.1:2", "scheme": "http", "authority": None}
     head = {"method": "GET", "query_string": "", "http_version": "1.1", "headers": headers}
@@ -314,12 +329,9 @@ def _ask(front: Front, *requests: str | SimpleNamespace) -> list[int]:
 
 
 def test_a_client_that_is_to_come_later_waits_for_its_answer() -> None:
-    def refuse(_: object, start_response: Callable[..., object]) -> list[bytes]:
-        start_response("404 ", [("Retry-After", "60")])
-        return []
-
+    app = _app("404 ", ("Retry-After", "60"))
     began = time.monotonic()
-    assert _ask(Front(refuse, auth=_Strangers(), urgent="/alerts"), "/scan/wrong") == [404]
+    assert _ask(Front(app, auth=_Strangers(), urgent="/alerts"), "/scan/wrong") == [404]
     assert time.monotonic() - began >= 1
 
 
@@ -332,12 +344,8 @@ def test_wrong_passwords_delay_only_those_of_their_address(
         checked.append(password)
         return password == b"right"
 
-    def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
-        start_response("200 ", [])
-        return []
-
     monkeypatch.setattr("bcrypt.checkpw", check)
-    front = Front(work, auth=_Strangers(), urgent="/alerts")
+    front = Front(_app("200 "), auth=_Strangers(), urgent="/alerts")
     front.users = {"a": b"the hash"}
     wrong, right = (
         "Basic " + base64.b64encode(f"a:{word}".encode()).decode() for word in ("wrong", "right")
@@ -378,15 +386,12 @@ def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
     monkeypatch.setattr("zapwatch.front._BATCH_REQUESTS", 8)
     free = threading.Event()
 
-    def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
-        start_response(status, [])
-        return []
-
     def store(environs: Sequence[object]) -> list[None]:
         time.sleep(0.1)  # so that 80 requests wait for a second
         return [None] * len(environs)
 
-    front = Front(work, auth=_Strangers(), urgent="/alerts", answer_together=store, ping=free.wait)
+    app = _app(status)
+    front = Front(app, auth=_Strangers(), urgent="/alerts", answer_together=store, ping=free.wait)
     try:
         assert set(_ask(front, *["/alerts"] * 80)) == answers
     finally:
@@ -407,11 +412,7 @@ def test_urgent_requests_that_wait_are_answered_together_up_to_a_limit(
             raise ValueError("no request may fail because of this")
         return [Answer(200, [], b""), *[None] * (len(environs) - 1)]
 
-    def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
-        start_response("202 ", [])
-        return []
-
-    front = Front(work, auth=_Strangers(), urgent="/alerts", answer_together=together)
+    front = Front(_app("202 "), auth=_Strangers(), urgent="/alerts", answer_together=together)
     answers = Counter(_ask(front, *["/alerts"] * 7))
     assert sum(batches) == 7
     assert max(batches) == 3

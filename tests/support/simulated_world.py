@@ -25,7 +25,6 @@ class SimulatedWorld(World):
         options: Options | None = None,
         *,
         api: str = "wrapper",
-        hooks: int = 1,
         timeout: float = 20.0,
     ) -> None:
         """A gateway call may take ``timeout`` seconds of real time."""
@@ -44,7 +43,7 @@ class SimulatedWorld(World):
             qr_timeout=timeout,
             observe=self._observe,
         )
-        super().__init__(folder, options, hooks=hooks, clock=clock, client=client)
+        super().__init__(folder, options, clock=clock, client=client)
 
     def _observe(self, *call: Any) -> None:
         self.hook.metrics.of(GATEWAY).observe_call(*call)

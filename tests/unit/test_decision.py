@@ -200,6 +200,12 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "12 came back": (silent(attempts=1, last_status=Status.DISCONNECTED), CONNECTED, _RECOVERED),
     "12 heard": (silent(), heard(35), _RECOVERED),
     "13 not heard": (silent(), heard(36), MakeCall(Step.RECONNECT, silent=True)),
+    # However long it waited: what is older than the threshold is silence.
+    "13 not heard for the threshold": (
+        silent(since=NOW - 20_000),
+        heard(14_401),
+        MakeCall(Step.RECONNECT, silent=True),
+    ),
     "13 in backoff": (
         silent(attempts=2, called_at=NOW - 301, last_cause=RepairCause.SILENT),
         CONNECTED,
