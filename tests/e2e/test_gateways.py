@@ -84,11 +84,8 @@ def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(
         "sem-par": ("disconnected", "qr_required"),
         "bem": None,
     }
-    wanted = {(at, channel): one for at in installation.of for channel, one in expected.items()}
-    wait_until(
-        lambda: {place: installation.first_repair(*place) for place in wanted} == wanted,
-        _SECONDS,
-        "every repair",
+    installation.wait_for_repairs(
+        {(at, channel): one for at in installation.of for channel, one in expected.items()}
     )
     _wait_for(installation, {"sem-par": "needs-scan"})
     for simulator in installation.of.values():
@@ -124,13 +121,7 @@ def test_whapis_channels_are_watched_by_pixelhubs_log_and_started_only_by_a_repa
             "zumbi": ("silent", "failed"),
             "bem": None,
         }
-        wait_until(
-            lambda: (
-                {one: installation.first_repair("the-account", one) for one in channels} == expected
-            ),
-            _SECONDS,
-            "every repair",
-        )
+        installation.wait_for_repairs({(gateway.name, one): expected[one] for one in channels})
         asked = [(call["operation"], call["channel"]) for call in simulator.requests()]
         # Not one look has started what was stopped, and a person has the rest.
         assert "careless" not in {operation for operation, _ in asked}
