@@ -28,7 +28,7 @@ from tests.support.loop import World, shorter_rules
 expect.set_options(timeout=WAIT_MS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         made = launch(playwright)
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run exporter, hook, Prometheus and Alertmanager, with the gateway simulated."""
     folder = tmp_path_factory.mktemp("world")
