@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Page, Route, expect
 from demo.simulator.client import Simulator
 from reconnect_hook.dashboard import qr
 from tests.browser.axe import check
-from tests.browser.here import hook_here
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.looks import (
     CHANNELS,
@@ -24,8 +23,8 @@ from tests.support.looks import (
 )
 from tests.support.loop import World
 from tests.support.programs import Program
+from tests.support.site import NOBODY, Site
 
-_NOBODY = "http://127.0.0.1:1"
 _CODE = "#qr .code:not(.waiting) img"
 
 
@@ -57,7 +56,7 @@ def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
     simulator.put_channel("vendas")
     simulator.put_channel("loja", session="unpaired")
     simulator.drop("loja")
-    settings = hook_settings(simulator.url, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY)
+    settings = hook_settings(simulator.url, PROMETHEUS_URL=NOBODY, ALERTMANAGER_URL=NOBODY)
     with (
         Program(tmp_path, "reconnect_hook", "serve", settings=settings) as lonely,
         two_windows(browser, lonely.url) as both,
@@ -130,8 +129,7 @@ def test_after_wrong_tokens_a_code_is_refused_shown_and_needed_again(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(qr, "_SCANNED_SECONDS", 1.0)
     simulator.put_channel("loja", session="unpaired")
-    settings = hook_settings(simulator.url, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY)
-    with hook_here(settings) as url, two_windows(browser, url) as both:
+    with Site(simulator.url).served() as url, two_windows(browser, url) as both:
         _guess_the_token(*both[0])
         log_in(both[1][1], TOKEN)
         for _, page in both:
