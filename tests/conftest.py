@@ -31,12 +31,9 @@ _LONG = (
     *("integration/test_log_tailer", "integration/test_message_log", "integration/test_upgrade"),
     *("integration/test_repair", "integration/test_outages", "integration/test_several_gateways"),
 )
-# Files that one worker runs, as they share servers; or since a worker is given its next file before
-# the last two tests of the one at hand, which would wait for all of test_probes' only one.
-_TOGETHER = (
-    *(f"tests/browser/test_{name}.py" for name in ("channel", "faults", "overview")),
-    *(f"tests/e2e/test_{name}.py" for name in ("probes", "silence")),
-)
+# Files that one worker runs, as they share a browser and servers; or since a worker is given its
+# next file before the last two tests of one, which would wait for the only one of test_probes.
+_TOGETHER = ("tests/browser/", "tests/e2e/test_probes.py", "tests/e2e/test_silence.py")
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 6 * 2**30  # free ones, for all the databases that run at a time
 
@@ -78,7 +75,7 @@ class _FilesTogether(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return file.rpartition("/")[0] if file in _TOGETHER else file
+        return file.rpartition("/")[0] if file.startswith(_TOGETHER) else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.support.hooks import SECRET, hook_settings
+from tests.support.hooks import SECRET
 from tests.support.looks import (
     CHANNELS,
     TWO_LOOKS,
@@ -25,12 +24,11 @@ from tests.support.looks import (
     window,
 )
 from tests.support.loop import World, shorter_rules
-from tests.support.programs import Program
 
 expect.set_options(timeout=WAIT_MS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         made = launch(playwright)
@@ -38,7 +36,7 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run exporter, hook, Prometheus and Alertmanager, with the gateway simulated."""
     folder = tmp_path_factory.mktemp("world")
@@ -77,13 +75,3 @@ def pages(browser: Browser, world: World) -> Iterator[Windows]:
 def simulator() -> Iterator[Simulator]:
     with SimulatorServer(SECRET) as server:
         yield Simulator(server.url)
-
-
-@pytest.fixture
-def lonely(simulator: Simulator, tmp_path: Path) -> Iterator[Program]:
-    """Run a hook that has a gateway, and neither Prometheus nor Alertmanager."""
-    nobody = "http://127.0.0.1:1"
-    settings = hook_settings(simulator.url, PROMETHEUS_URL=nobody, ALERTMANAGER_URL=nobody)
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
-        assert program.url
-        yield program

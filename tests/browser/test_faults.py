@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,39 +12,20 @@ from playwright.sync_api import Browser, Page, Route, expect
 from demo.simulator.client import Simulator
 from reconnect_hook.dashboard import qr
 from tests.browser.axe import check
-from tests.browser.here import hook_here
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.looks import (
     CHANNELS,
     WAIT_MS,
     Look,
     Windows,
-    in_one_look,
     log_in,
     two_windows,
-    window,
 )
 from tests.support.loop import World
 from tests.support.programs import Program
+from tests.support.site import NOBODY, Site
 
-_NOBODY = "http://127.0.0.1:1"
 _CODE = "#qr .code:not(.waiting) img"
-
-
-@pytest.fixture
-def alone(browser: Browser, lonely: Program, look: Look) -> Iterator[Page]:
-    """Open a window on a hook that has neither Prometheus nor Alertmanager."""
-    with window(browser, look, lonely.url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def both(browser: Browser, lonely: Program) -> Iterator[Windows]:
-    """Open two windows on it, logged in."""
-    with two_windows(browser, lonely.url) as opened:
-        for _, page in opened:
-            log_in(page, TOKEN)
-        yield opened
 
 
 def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
@@ -71,12 +51,16 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
 
 
 def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
-    browser: Browser, lonely: Program, simulator: Simulator
+    browser: Browser, simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.put_channel("vendas")
     simulator.put_channel("loja", session="unpaired")
     simulator.drop("loja")
-    with two_windows(browser, lonely.url) as both:
+    settings = hook_settings(simulator.url, PROMETHEUS_URL=NOBODY, ALERTMANAGER_URL=NOBODY)
+    with (
+        Program(tmp_path, "reconnect_hook", "serve", settings=settings) as lonely,
+        two_windows(browser, lonely.url) as both,
+    ):
         for _, page in both:
             log_in(page, TOKEN)
         _find_the_broken(both)
@@ -84,7 +68,9 @@ def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
         _expect_the_code_first(both)
         simulator.scan("loja")
         _expect_connected(both)
-    assert len(simulator.requests("list")) < 20, "one list in ten seconds for all who look"
+        assert len(simulator.requests("list")) < 20, "one list in ten seconds for all who look"
+        lonely.process.kill()
+        _expect_not_live(both)
 
 
 def _find_the_broken(both: Windows) -> None:
@@ -127,18 +113,26 @@ def _expect_connected(both: Windows) -> None:
         check(page)
         page.goto("/")
         expect(page.locator(".tile b")).to_have_text(["0", "0", "2/2", "0"])
+        expect(page.locator("#stale")).to_be_hidden()
 
 
-def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is_shown(
+def _expect_not_live(both: Windows) -> None:
+    for look, page in both:
+        words = look.say("Not live: Zapwatch does not answer. What you see is from")
+        expect(page.locator("#stale")).to_contain_text(words, timeout=WAIT_MS)
+        check(page)
+
+
+def test_after_wrong_tokens_a_code_is_refused_shown_and_needed_again(
     browser: Browser, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(qr, "_SCANNED_SECONDS", 1.0)
     simulator.put_channel("loja", session="unpaired")
-    settings = hook_settings(simulator.url, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY)
-    with hook_here(settings) as url, two_windows(browser, url) as both:
+    with Site(simulator.url).served() as url, two_windows(browser, url) as both:
+        _guess_the_token(*both[0])
+        log_in(both[1][1], TOKEN)
         for _, page in both:
-            log_in(page, TOKEN)
             page.goto("/channels/loja")
             # An answer that breaks off is not the end of it.
             page.route("**/live/qr/**", _break_off, times=1)
@@ -176,29 +170,19 @@ def _press_reconnect(both: Windows) -> None:
     page.click(f"button:text-is('{look.say('Reconnect now')}')")
 
 
-@in_one_look
-def test_five_wrong_tokens_make_an_address_wait(alone: Page, look: Look) -> None:
-    alone.goto("/channels/loja")
+def _guess_the_token(look: Look, page: Page) -> None:
+    """Enter wrong ones until the address has to wait, and then the right one."""
+    page.goto("/channels/loja")
     for _ in range(5):
-        alone.fill("input[name=token]", "wrong")
-        alone.click(".login button")
-        expect(alone.locator(".trouble")).to_have_text(look.say("Wrong password."))
-    check(alone)
-    alone.fill("input[name=token]", "wrong again")
-    alone.click(".login button")
+        page.fill("input[name=token]", "wrong")
+        page.click(".login button")
+        expect(page.locator(".trouble")).to_have_text(look.say("Wrong password."))
+    check(page)
+    page.fill("input[name=token]", "wrong again")
+    page.click(".login button")
     words = look.say("After %(count)s wrong passwords, please wait a minute.", count=5)
-    expect(alone.locator(".trouble")).to_have_text(words)
+    expect(page.locator(".trouble")).to_have_text(words)
     # Whoever has the right one is not kept out by somebody who guesses.
-    alone.fill("input[name=token]", TOKEN)
-    alone.click(".login button")
-    expect(alone.locator(".login")).to_be_hidden()
-
-
-def test_a_page_whose_hook_has_gone_says_so(both: Windows, lonely: Program) -> None:
-    for _, page in both:
-        expect(page.locator("#stale")).to_be_hidden()
-    lonely.process.kill()
-    for look, page in both:
-        words = look.say("Not live: Zapwatch does not answer. What you see is from")
-        expect(page.locator("#stale")).to_contain_text(words, timeout=WAIT_MS)
-        check(page)
+    page.fill("input[name=token]", TOKEN)
+    page.click(".login button")
+    expect(page.locator(".login")).to_be_hidden()

@@ -15,12 +15,12 @@ from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook import probe, reconciler
 from tests.browser.axe import check
-from tests.browser.here import hook_here
 from tests.support.gateways import answer, sample
-from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.hooks import SECRET, TOKEN
 from tests.support.http_servers import ConsumerWebhook, Exposition
 from tests.support.looks import WAIT_MS, Look, Windows, log_in, two_windows
 from tests.support.message_logs import WrittenLog
+from tests.support.site import Site
 from tests.support.waiting import wait_until
 
 _CHANNELS = ("loja", "nunca", "caiu")
@@ -78,9 +78,10 @@ def pages(
         "PROBE_OVERRIDES": "nunca=off",
         "MESSAGE_LOG_URL": log.reader,
         "MESSAGE_REPLAY_URL": webhook.url,
+        "WPP_GATEWAY_TYPE": "wppconnect",
     }
-    settings = hook_settings(simulator.url, **{name: str(value) for name, value in more.items()})
-    with hook_here(settings, "wppconnect") as url, two_windows(browser, url) as opened:
+    site = Site(simulator.url, **{name: str(value) for name, value in more.items()})
+    with site.served() as url, two_windows(browser, url) as opened:
         for _, page in opened:
             log_in(page, TOKEN)
         yield opened

@@ -276,7 +276,7 @@ def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:
         machine.wait_for(f"env {environment} {health}", f"the health check of {name}")
         assert _command(name, "CMD")[:3] == _SERVICES[name]["command"][:3]
     machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
-    simulate(machine, "drop('Loja Centro')")
+    simulate(machine, "Loja Centro", "drop")
     log = "/srv/volumes/hook-log/healthcheck-sessions.log"
     assert "outcome=reconnected" in machine.wait_for(f"grep Loja {log}", "the repair")
     assert machine.run("ls /srv/volumes/hook-state").stdout.startswith("reconnect-hook.sqlite3")

@@ -12,11 +12,11 @@ import pytest
 
 from tests.support.guides import (
     CHECKOUT_PACKAGES,
-    GATEWAY,
+    FILL_IN,
     SECRET,
-    START_GATEWAY,
     blocks,
     simulate,
+    start_gateway,
 )
 from tests.support.machine import Machine
 from tests.support.release import ROOT
@@ -31,11 +31,6 @@ mariadb-install-db --no-defaults --user=mysql --datadir=/srv/database >/dev/null
 systemd-run --quiet --unit=database mariadbd --no-defaults --user=mysql \
     --datadir=/srv/database --socket=/run/mysqld/mysqld.sock --bind-address=10.0.0.3
 """
-_FILL_IN = f"""
-sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
-    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={SECRET}#' \
-    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' /etc/zapwatch/zapwatch.env
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +39,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         made.run(CHECKOUT_PACKAGES + _NETWORK)
         made.run(_DATABASE)
         install = next(block for block in blocks() if block.startswith("make install"))
-        made.run(f"{install}\n{START_GATEWAY}\n{_FILL_IN}")
-        made.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
-        simulate(made, "put_channel('Loja Centro', reconnect_seconds=1.0)")
+        made.run(f"{install}\n{FILL_IN}")
+        start_gateway(made, SECRET, "Loja Centro")
         made.wait_for("mariadb -e 'SELECT 1'", "the database")
         made.run(f"mariadb <<'END'\n{_sql()}\nEND")
         fill_in, start, *_ = blocks(_GUIDE)
@@ -64,7 +58,7 @@ def _sql() -> str:
 def test_one_of_two_machines_repairs_a_drop_alone(machine: Machine) -> None:
     for address in ("10.0.0.1:9861/-/ready", "10.0.0.1:9862/-/ready", "10.0.0.1:9090/-/ready"):
         machine.wait_for(f"curl --silent --fail http://{address}", address)
-    simulate(machine, "drop('Loja Centro')")
+    simulate(machine, "Loja Centro", "drop")
     assert "outcome=reconnected" in machine.wait_for(f"grep Loja {_LOG}", "the repair")
     told = "SELECT outcome FROM zapwatch.repair_log"
     # The line in the log comes first.

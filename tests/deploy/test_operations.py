@@ -1,6 +1,8 @@
 """The operator's pages, typed command by command on machines where docs/install.md was followed.
 
-Each test brings its own channels, since a channel is left alone for five minutes after a repair.
+They have a real systemd. The apt-get of the guide is not run, since a machine has no network; what
+it installs is there already. Each test brings its own channels, since a channel is left alone for
+five minutes after a repair, and leaves the settings as the services have read them.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.support.guides import (
     CHECKOUT_PACKAGES,
     GATEWAY,
+    LOG,
     SECRET,
     Guided,
     blocks,
@@ -26,6 +30,8 @@ from tests.support.machine import Machine
 from tests.support.release import ROOT, build
 from zapwatch import __version__
 
+_SERVICES = ("zapwatch-exporter", "zapwatch-hook")
+_MOST_EXPOSED = 15  # tenths of systemd's points
 _ENV = "/etc/zapwatch/zapwatch.env"
 _METRICS = "curl --silent --fail http://127.0.0.1:9862/metrics"
 _API = 'curl --silent --fail --user me:"$(cat /etc/zapwatch/hook-token)" http://127.0.0.1:9862/api'
@@ -37,13 +43,9 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
         yield Guided(machine)
 
 
-def _put(machine: Machine, channel: str) -> None:
-    simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")
-
-
 def _pause(machine: Machine, channel: str) -> None:
     """Pause a channel that is new: the page knows it when Prometheus does."""
-    _put(machine, channel)
+    simulate(machine, channel)
     pause = "-X POST --header 'Content-Type: application/json' --data '{\"hours\": 8}'"
     machine.wait_for(f"{_API}/pause/{channel} {pause}", f"the pause of {channel}")
     assert channel in _paused(machine)
@@ -55,8 +57,8 @@ def _paused(machine: Machine) -> str:
 
 def test_a_new_channel_is_there_with_a_threshold_of_its_own(guided: Guided) -> None:
     machine = guided.machine
-    _put(machine, "imobsites")
-    _put(machine, "Loja Nova")
+    simulate(machine, "imobsites")
+    simulate(machine, "Loja Nova")
     listed, thresholds, ages = (block.replace("\n   ", "\n") for block in blocks("add-channel.md"))
     seen = f"{listed.strip()} | grep 'Loja Nova'"
     assert machine.wait_for(seen, "the new channel").endswith(" 1.0\n")
@@ -74,14 +76,14 @@ def test_a_new_channel_is_there_with_a_threshold_of_its_own(guided: Guided) -> N
 def test_a_silence_leaves_a_channel_in_peace_until_its_end(guided: Guided) -> None:
     machine = guided.machine
     for channel in ("Loja Centro", "imobsites"):
-        _put(machine, channel)
+        simulate(machine, channel)
     days, weekend, query, expire, pause = blocks("holiday.md")
     machine.run(days)
     machine.run(weekend)
     silences = machine.run(query).stdout
     assert "closed for the holidays" in silences
     assert "weekend" in silences
-    simulate(machine, "drop('Loja Centro')")
+    simulate(machine, "Loja Centro", "drop")
     guided.alert("Loja Centro")
     suppressed = "http://127.0.0.1:9093/api/v2/alerts?active=false"
     machine.wait_for(f"curl --silent '{suppressed}' | grep 'Loja Centro'", "the silenced alert")
@@ -106,18 +108,18 @@ def test_who_waits_for_a_scan_is_listed_until_it_is_done(guided: Guided) -> None
         if "qr_required" in who
     ]
     assert len(listed) == 2
-    _put(machine, channel)
-    simulate(machine, f"unpair({channel!r})")
+    simulate(machine, channel)
+    simulate(machine, channel, "unpair")
     for one in listed:
         machine.wait_for(one, "the wish for a scan")
-    simulate(machine, f"scan({channel!r})")
+    simulate(machine, channel, "scan")
     for one in listed:
         machine.wait_for(f"! {one}", "the scan to be noticed")
 
 
 def test_links_are_made_listed_and_ended(guided: Guided) -> None:
     machine = guided.machine
-    _put(machine, "loja")
+    simulate(machine, "loja")
     machine.wait_for(f"{_API}/channels/loja", "the page to know the channel")
     for_scans, for_status, _pairing, _waiting = blocks("qr.md")
     *shown, end = for_scans.splitlines()
@@ -139,7 +141,7 @@ def test_the_commands_for_an_alert_show_what_is_wrong(guided: Guided) -> None:
 
 def test_the_pages_own_commands_work(guided: Guided) -> None:
     machine = guided.machine
-    _put(machine, "Canal da API")
+    simulate(machine, "Canal da API")
     machine.wait_for(f"{_API}/channels/Canal%20da%20API", "the page to know the channel")
     (calls,) = blocks("page.md")
     # The gateway here has no query, lists no messages, still lists the channel, and is alone.
@@ -175,6 +177,7 @@ def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) 
     machine = guided.machine
     (init,) = [line for line in indented("install.md") if "zapwatch init" in line]
     typed = f"{init.strip()} --yes --overwrite --set SILENT_HOURS=5"
+    machine.run(f"cp -p {_ENV} {_ENV}.kept")
     said = machine.run(typed).stdout
     assert "systemctl enable --now zapwatch-exporter zapwatch-hook" in said
     files = f"{_ENV} /etc/prometheus/alertmanager.yml /etc/prometheus/hook-token"
@@ -187,6 +190,7 @@ def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) 
         f"/opt/zapwatch/bin/zapwatch notify --env-file {_ENV} --reload", check=False
     )
     assert "is right, and Alertmanager has read it" in taken.stdout
+    machine.run(f"mv {_ENV}.kept {_ENV}")
 
 
 def test_init_lets_the_services_read_pixelhubs_file(guided: Guided) -> None:
@@ -217,8 +221,8 @@ def test_secrets_are_changed_without_losing_an_alert(guided: Guided) -> None:
     machine.wait_for(f"{_API}/channels", "the new token")
     refused = machine.run(f"curl --silent --user me:{old} http://127.0.0.1:9862/api/channels")
     assert "Unauthorized" in refused.stdout
-    _put(machine, "Canal do Token")
-    simulate(machine, "drop('Canal do Token')")
+    simulate(machine, "Canal do Token")
+    simulate(machine, "Canal do Token", "drop")
     guided.alert("Canal do Token")
     assert "outcome=reconnected" in guided.repaired("Canal do Token")
 
@@ -338,3 +342,114 @@ git clone --quiet /srv/upstream zapwatch
 cd zapwatch
 git checkout --quiet v{__version__}
 """
+
+
+def test_the_guide_leads_to_the_first_metric(guided: Guided) -> None:
+    assert f"Zapwatch {__version__} is installed.\nNow fill in /etc/zapwatch" in guided.installed
+    assert guided.checked.stdout.startswith("2 channels listed\n")
+    assert 'whatsapp_channel_connected{channel="Loja Centro",gateway="wpp"} 1' in (
+        guided.first_metric
+    )
+    assert "metrics at http://127.0.0.1:9861/metrics" in guided.journal
+    assert SECRET not in guided.journal
+
+
+def test_the_portuguese_guide_has_the_same_commands() -> None:
+    assert blocks("pt-BR/install.md") == blocks()
+
+
+def test_a_drop_is_repaired_and_logrotate_may_move_the_log(guided: Guided) -> None:
+    machine = guided.machine
+    for channel in ("Canal um", "Canal dois"):
+        simulate(machine, channel)
+        machine.wait_for(f"{_API}/channels/{quote(channel)}", "the page to know the channel")
+        simulate(machine, channel, "drop")
+        line = machine.wait_for(f"grep '{channel}' {LOG}", "the repair").strip()
+        assert "reason=disconnected action=getQr outcome=reconnected attempt=1 seconds=" in line
+        assert machine.run(f"stat --format '%U %a' {LOG}").stdout == "zapwatch 640\n"
+        machine.run("logrotate --force /etc/logrotate.d/zapwatch")
+        assert machine.run(f"ls {LOG}", check=False).returncode != 0
+    assert "Canal um" in machine.run(f"zcat {LOG}.2.gz").stdout
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_systemd_finds_no_fault_with_a_unit(guided: Guided, service: str) -> None:
+    unit = guided.show(service, "FragmentPath")
+    found = guided.machine.run(f"systemd-analyze verify {unit}")
+    assert (found.stdout, found.stderr) == ("", "")
+    rated = guided.machine.run(
+        f"systemd-analyze security --no-pager --offline=true --threshold={_MOST_EXPOSED} {unit}"
+    )
+    print(rated.stdout.splitlines()[-1])  # noqa: T201
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_a_service_has_no_rights_and_little_memory(guided: Guided, service: str) -> None:
+    machine = guided.machine
+    assert machine.run(f"stat --format %U /proc/{guided.pid(service)}").stdout == "zapwatch\n"
+    status = machine.run(f"cat /proc/{guided.pid(service)}/status").stdout
+    values = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert {name: values[name] for name in ("CapBnd", "CapEff", "NoNewPrivs", "Seccomp")} == {
+        "CapBnd": "0" * 16,
+        "CapEff": "0" * 16,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    }
+    limit = int(guided.show(service, "MemoryMax"))
+    assert int(values["VmHWM"].removesuffix(" kB")) * 1024 < limit / 4
+    # Not even root could, from where the service stands.
+    for path in ("/etc/zapwatch/zapwatch.env", "/opt/zapwatch/locked", "/usr/x", "/root/x"):
+        inside = f"nsenter --target {guided.pid(service)} --mount sh -c 'echo x >>{path}'"
+        assert "Read-only file system" in machine.run(inside, check=False).stderr, path
+
+
+def test_only_the_operator_and_the_services_may_read_the_secrets(guided: Guided) -> None:
+    assert guided.secrets == "root zapwatch 640\n" * 2 + "prometheus prometheus 400\n"
+    state = guided.machine.run("stat --format '%U %a' /var/lib/zapwatch/*.sqlite3").stdout
+    assert state == "zapwatch 600\n"
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_a_reload_reads_the_settings_again(guided: Guided, service: str) -> None:
+    machine, pid = guided.machine, guided.pid(service)
+    hours = 5 + _SERVICES.index(service)  # another number than whoever was restarted has read
+    machine.run(f"sed -i 's#^SILENT_HOURS=.*#SILENT_HOURS={hours}#' {_ENV}")
+    machine.run(f"systemctl reload {service}")
+    told = "'settings were read again: changed wpp (silent_hours)'"
+    machine.wait_for(f"journalctl --no-pager --unit {service} | grep {told}", "the new settings")
+    machine.wait_for(f"systemctl is-active {service}", "the end of the reload")
+    assert guided.pid(service) == pid
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_a_program_that_hangs_or_dies_is_started_anew(guided: Guided, service: str) -> None:
+    machine = guided.machine
+    folder = f"/run/systemd/system/{service}.service.d"
+    machine.run(f"mkdir -p {folder}")
+    for signal, watchdog in (("STOP", 2), ("KILL", 120)):  # 120, which is shipped, is for all tests
+        quick = rf"[Service]\nWatchdogSec={watchdog}\nRestartSec=100ms\n"
+        machine.run(f"printf '{quick}' >{folder}/quick.conf; systemctl daemon-reload")
+        if signal == "STOP":
+            machine.run(f"systemctl restart {service}")
+        old = guided.pid(service)
+        machine.run(f"systemctl kill --kill-who=main --signal={signal} {service}")
+        anew = f'pid=$(systemctl show --value --property=MainPID {service}); test "$pid" != {old}'
+        # Only when it is ready does systemd call it active.
+        machine.wait_for(f"{anew}; systemctl is-active {service}", f"{service} after {signal}")
+        assert guided.pid(service) not in {"0", old}
+
+
+def test_an_update_leaves_the_operators_files_alone(guided: Guided) -> None:
+    machine = guided.machine
+    changed = f"{_ENV} /etc/logrotate.d/zapwatch"
+    machine.run(f"for file in {changed}; do echo '# mine' >>$file; done")
+    files = f"{changed} /etc/zapwatch/hook-token"
+    before = machine.run(f"cat {files}").stdout
+    pids = [guided.pid(service) for service in _SERVICES]
+    done = machine.run("make install")
+    assert "Broken pipe" not in done.stderr
+    assert f"Zapwatch {__version__} is installed.\n" in done.stdout
+    assert "Now fill in" not in done.stdout
+    assert machine.run(f"cat {files}").stdout == before
+    for service, old in zip(_SERVICES, pids, strict=True):
+        assert guided.pid(service) not in {"0", old}

@@ -83,7 +83,7 @@ def test_prometheus_scrapes_both_programs_by_way_of_the_proxy(machine: Machine) 
 
 def test_alertmanager_tells_the_hook_by_way_of_the_proxy(guided: Guided) -> None:
     machine = guided.machine
-    simulate(machine, "drop('Loja Centro')")
+    simulate(machine, "Loja Centro", "drop")
     guided.alert("Loja Centro")
     assert "outcome=reconnected" in guided.repaired("Loja Centro")
     assert '"POST /alerts HTTP/1.1" 202' in machine.run("cat /var/log/nginx/access.log").stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +18,7 @@ from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from tests.support.access import secrets_of
 from tests.support.loop import SECRET, TOKEN, free, make_loop, prometheus_query
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,19 @@ class Installation:
         """Return reason and outcome of a channel's first repair."""
         attempts = self.api(f"attempts/{channel}?gateway={gateway}")["attempts"]
         return (attempts[-1]["reason"], attempts[-1]["outcome"]) if attempts else None
+
+    def wait_for_repairs(
+        self, wanted: Mapping[tuple[str, str], tuple[str, str] | None], seconds: float = 120.0
+    ) -> None:
+        """Wait until each channel's first repair has this reason and outcome, if any."""
+        with suppress(AssertionError):
+            wait_until(
+                # A list of all of them each time would be most of what the hook does.
+                lambda: all(self.first_repair(*place) == one for place, one in wanted.items()),
+                seconds,
+                "every repair",
+            )
+        assert {place: self.first_repair(*place) for place in wanted} == wanted
 
     def __enter__(self) -> Self:
         with ExitStack() as running:

@@ -1,7 +1,7 @@
-"""Five gateways at once, of each kind: each has a drop, a zombie and a QR code, all at once.
+"""Six gateways at once, of each kind: each has a drop, a zombie and a QR code, all at once.
 
-Three have a message log; WAHA and OpenWA post their messages to the exporter. OpenWA stands for
-those that are described. Whapi, which has no list and no cure for a zombie, has a loop of its own.
+Four have a message log; WAHA and OpenWA post their messages to the exporter. OpenWA stands for
+those that are described. Whapi has no list, no cure for a zombie, and channels that were stopped.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from demo.simulator.messages import SimulatedMessage
@@ -26,126 +24,81 @@ from tests.support.waiting import wait_until
 
 _SECONDS = 120.0
 _POSTING = ("waha", "openwa")
-_KINDS = ("wrapper", "wppconnect", "evolution", *_POSTING)
-_CHANNELS = ("caiu", "zumbi", "sem-par", "bem")
+_KINDS = ("wrapper", "wppconnect", "evolution", "whapi", *_POSTING)
+_PLACES = [
+    *((kind, channel) for kind in _KINDS for channel in ("caiu", "zumbi", "sem-par", "bem")),
+    ("whapi", "parado"),
+]
 _SETTINGS = {
     "SILENT_HOURS": str(SILENT_SECONDS / 3600),
     "RECONNECT_VERIFY_SECONDS": "20",
 }
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    gateways = [
-        Watched(
-            f"the-{kind}",
-            kind,
-            _CHANNELS,
-            None if kind in _POSTING else f"sqlite:///{tmp_path / f'{kind}.sqlite3'}",
-        )
-        for kind in _KINDS
-    ]
-    with Installation(tmp_path, gateways, _SETTINGS) as made:
-        yield made
-
-
-def _wait_for(
-    installation: Installation, wanted: dict[str, str], channels: tuple[str, ...] = _CHANNELS
-) -> None:
+def _wait_for(installation: Installation, wanted: dict[str, str]) -> None:
     """Wait until the channels of each gateway are as wanted, by the page's own words."""
-    everywhere = {
-        (gateway, channel): wanted.get(channel, "connected")
-        for gateway in installation.of
-        for channel in channels
-    }
+    everywhere = {place: wanted.get(place[1], "connected") for place in _PLACES}
     with suppress(AssertionError):
         wait_until(lambda: installation.statuses() == everywhere, _SECONDS, "all statuses")
     assert installation.statuses() == everywhere
 
 
-def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(
-    installation: Installation,
-) -> None:
-    _wait_for(installation, {})
-    heard = "count(whatsapp_channel_seconds_since_last_message < 5)"
-    everyone = [str(len(_KINDS) * len(_CHANNELS))]
-    wait_until(
-        lambda: [one["value"][1] for one in installation.query(heard)] == everyone,
-        _SECONDS,
-        "a message of each channel",
-    )
-    for simulator in installation.of.values():
-        simulator.drop("caiu")
-        simulator.zombie("zumbi")
-        simulator.unpair("sem-par")
-    expected = {
-        "caiu": ("disconnected", "reconnected"),
-        "zumbi": ("silent", "reconnected"),
-        "sem-par": ("disconnected", "qr_required"),
-        "bem": None,
-    }
-    wanted = {(at, channel): one for at in installation.of for channel, one in expected.items()}
-    wait_until(
-        lambda: {place: installation.first_repair(*place) for place in wanted} == wanted,
-        _SECONDS,
-        "every repair",
-    )
-    _wait_for(installation, {"sem-par": "needs-scan"})
-    for simulator in installation.of.values():
-        simulator.scan("sem-par")
-    _wait_for(installation, {})
-    for program in ("exporter", "reconnect_hook"):
-        assert "urllib3" not in (installation.loop.folder / f"{program}.log").read_text()
-
-
-def test_whapis_channels_are_watched_by_pixelhubs_log_and_started_only_by_a_repair(
-    tmp_path: Path,
-) -> None:
-    channels = ("caiu", "sem-par", "parado", "zumbi", "bem")
-    log = f"sqlite:///{tmp_path / 'whapi.sqlite3'}"
-    gateway = Watched("the-account", "whapi", channels, log)
-    with Installation(tmp_path, [gateway], _SETTINGS) as installation:
-        simulator = installation.of["the-account"]
-        _wait_for(installation, {}, channels)
+def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(tmp_path: Path) -> None:
+    gateways = [
+        Watched(
+            kind,
+            kind,
+            tuple(channel for at, channel in _PLACES if at == kind),
+            None if kind in _POSTING else f"sqlite:///{tmp_path / f'{kind}.sqlite3'}",
+        )
+        for kind in _KINDS
+    ]
+    with Installation(tmp_path, gateways, _SETTINGS) as installation:
+        _wait_for(installation, {})
         heard = "count(whatsapp_channel_seconds_since_last_message < 5)"
         wait_until(
-            lambda: [one["value"][1] for one in installation.query(heard)] == [str(len(channels))],
+            lambda: [one["value"][1] for one in installation.query(heard)] == [str(len(_PLACES))],
             _SECONDS,
             "a message of each channel",
         )
-        simulator.drop("caiu")
-        simulator.unpair("sem-par")
-        simulator.put_channel("parado", status="disconnected", status_text="STOP")
-        simulator.zombie("zumbi")
+        whapi = installation.of["whapi"]
+        for simulator in installation.of.values():
+            simulator.drop("caiu")
+            simulator.zombie("zumbi")
+            simulator.unpair("sem-par")
+        whapi.put_channel("parado", status="disconnected", status_text="STOP")
         expected = {
             "caiu": ("disconnected", "reconnected"),
+            "zumbi": ("silent", "reconnected"),
             "sem-par": ("disconnected", "qr_required"),
             "parado": ("disconnected", "failed"),
-            "zumbi": ("silent", "failed"),
             "bem": None,
         }
-        wait_until(
-            lambda: (
-                {one: installation.first_repair("the-account", one) for one in channels} == expected
-            ),
-            _SECONDS,
-            "every repair",
-        )
-        asked = [(call["operation"], call["channel"]) for call in simulator.requests()]
-        # Not one look has started what was stopped, and a person has the rest.
-        assert "careless" not in {operation for operation, _ in asked}
-        woken = {channel for operation, channel in asked if operation == "restart"}
-        assert woken == {"caiu", "sem-par"}
-        details = {
-            one: installation.api(f"attempts/{one}?gateway=the-account")["attempts"][-1]["detail"]
-            for one in ("parado", "zumbi")
-        }
-        assert "trial or subscription is over" in details["parado"]
-        assert "restart it in Whapi's panel" in details["zumbi"]
-        simulator.scan("sem-par")
-        simulator.put_channel("parado", status="connected", status_text="(as it is)")
-        simulator.connect("zumbi")
-        _wait_for(installation, {}, channels)
+        incurable = {("whapi", "zumbi"): ("silent", "failed")}
+        installation.wait_for_repairs({place: expected[place[1]] for place in _PLACES} | incurable)
+        _expect_only_repairs_to_start_whapis(installation)
+        whapi.put_channel("parado", status="connected", status_text="(as it is)")
+        whapi.connect("zumbi")
+        _wait_for(installation, {"sem-par": "needs-scan"})
+        for simulator in installation.of.values():
+            simulator.scan("sem-par")
+        _wait_for(installation, {})
+        for program in ("exporter", "reconnect_hook"):
+            assert "urllib3" not in (installation.loop.folder / f"{program}.log").read_text()
+
+
+def _expect_only_repairs_to_start_whapis(installation: Installation) -> None:
+    """Not one look has started what was stopped, and a person has the rest."""
+    calls = installation.of["whapi"].requests()
+    assert "careless" not in {call["operation"] for call in calls}
+    woken = {call["channel"] for call in calls if call["operation"] == "restart"}
+    assert woken == {"caiu", "sem-par"}
+    for channel, words in (
+        ("parado", "trial or subscription is over"),
+        ("zumbi", "restart it in Whapi's panel"),
+    ):
+        attempts = installation.api(f"attempts/{channel}?gateway=whapi")["attempts"]
+        assert words in attempts[-1]["detail"]
 
 
 _LISTING = ("waha", "evolution", "wppconnect", "whapi")

@@ -103,9 +103,6 @@ def test_only_the_dead_are_repaired(installation: Installation) -> None:
         simulator = installation.of[gateway]
         simulator.deafen(channel) if gateway in {"deaf", "panel"} else simulator.zombie(channel)
 
-    def repairs() -> dict[tuple[str, str], tuple[str, str] | None]:
-        return {place: installation.first_repair(*place) for place in _DEAD}
-
     # It talks on: its gateway receives, and posts nothing any more.
     installation.of["webhook"].put_channel("sem-webhook", posting="wiped")
 
@@ -117,8 +114,7 @@ def test_only_the_dead_are_repaired(installation: Installation) -> None:
         wait_until(lambda: broken() == {"sem-webhook"}, 300, "a person to be told of the webhook")
         installation.of["webhook"].put_channel("sem-webhook", posting="set")
         wait_until(lambda: not broken(), 60, "its alert to end")
-        wait_until(lambda: all(repairs().values()), 400, "each dead channel to be repaired")
-        assert repairs() == _DEAD
+        installation.wait_for_repairs(_DEAD, 400)
         wait_until(
             lambda: time.monotonic() - night_began > _NIGHT_SECONDS + 30,
             200,

@@ -26,6 +26,7 @@ from tests.support.dashboards import dashboards, queries
 from tests.support.loop import free
 from tests.support.mariadb import MariaDb
 from tests.support.pixelhub import encrypt
+from tests.support.programs import run_here
 from tests.support.waiting import wait_until
 
 _PASSWORD = "a$b#c'd\"e\\f @/:%"
@@ -161,23 +162,6 @@ def ask(prometheus: str, expression: str, *, instant: bool) -> list[Any]:
     ]
 
 
-def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(
-        "WPP_GATEWAY_BASE_URL=http://127.0.0.1:1\nWPP_GATEWAY_SECRET=x\nMESSAGE_LOG_URL=none\n"
-    )
-    with running_stack(tmp_path) as stack:
-        stack.wait_for("watching", 60)
-        second = subprocess.run(
-            [sys.executable, "-m", "demo"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert second.returncode == 2
-    assert re.fullmatch(r"demo: another demonstration runs in .*: stop it first\n", second.stderr)
-
-
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -190,15 +174,13 @@ def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_ends_it_with_one_line(tmp_path: Path, setting: str, words: str) -> None:
     (tmp_path / ".env").write_text(f"{setting}\n")
-    ended = subprocess.run(
-        [sys.executable, "-m", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    ended = run_here(tmp_path, "demo", settings={})
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"demo: {words}")
     assert ended.stderr.count("\n") == 1
 
 
-def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
+def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database_and_is_alone(
     tmp_path: Path, mariadb: MariaDb, database: sa.URL
 ) -> None:
     name = str(database.database)
@@ -226,6 +208,10 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
             simulator.drop("Pixel12 Digital")
             stack.wait_for("WhatsAppChannelDisconnected fires", 60)
             stack.wait_for("outcome=reconnected", 60)
+            second = run_here(tmp_path, "demo", settings={})
+            assert second.returncode == 2
+            said = r"demo: another demonstration runs in .*: stop it first\n"
+            assert re.fullmatch(said, second.stderr)
             assert secret not in stack.text
             for path in (tmp_path / "var" / "demo").glob("*.log"):
                 assert secret not in path.read_text()

@@ -11,26 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
-from flask import Flask
-from flask.testing import FlaskClient
 
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.app import AUTH, Heartbeat
-from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import GONE_ALERT
-from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.notifications.alertmanager import Alertmanager
-from tests.support.clock import AheadClock
-from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.hooks import SECRET, TOKEN
 from tests.support.http_servers import Exposition
 from tests.support.inbox import Inbox
 from tests.support.shipped import ALERTMANAGER, read_yaml
 from tests.support.site import NOBODY, Site
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import main, ways_to_people
-from zapwatch.config import parse
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -156,62 +147,38 @@ def test_the_hooks_own_webhooks_reach_no_person() -> None:
     assert ways_to_people(shipped) == {"webhook": 1}
 
 
-class Page:
-    """The hook's page, in this process."""
-
-    def __init__(self, url: str, alertmanager: str) -> None:
-        values = hook_settings(
-            url, ALERTMANAGER_URL=alertmanager, PROMETHEUS_URL="http://127.0.0.1:1"
-        )
-        settings = parse(values)
-        self.clock = AheadClock()
-        self._store = open_store(settings)
-        app = Flask(__name__, static_folder=None)
-        app.extensions[AUTH] = TokenAuth(TOKEN)
-        self.heartbeat = Heartbeat("http://127.0.0.1:1", self.clock)
-        add_page(
-            app,
-            HookSupervisor(settings, self._store, HookMetrics()),
-            settings,
-            self.heartbeat,
-            clock=self.clock,
-        )
-        self.http: FlaskClient = app.test_client()
-
-    def get(self, path: str) -> str:
-        answer = self.http.get(path, headers=_BEARER)
-        assert answer.status_code == http.client.OK
-        return answer.get_data(as_text=True)
-
-    def close(self) -> None:
-        self._store.database.close()
-
-
 @pytest.fixture
-def page(alertmanager: Alertmanager) -> Iterator[Page]:
-    made = Page("http://127.0.0.1:1", alertmanager.url)
+def page(alertmanager: Alertmanager) -> Iterator[Site]:
+    """Return the hook's pages, in this process."""
+    made = Site(NOBODY, ALERTMANAGER_URL=alertmanager.url, HEARTBEAT_URL=NOBODY)
     yield made
     made.close()
 
 
-def test_the_button_sends_a_test_message(page: Page, inbox: Inbox) -> None:
+def _shown(page: Site, path: str) -> str:
+    answer = page.browser().get(path, headers=_BEARER)
+    assert answer.status_code == http.client.OK
+    return answer.get_data(as_text=True)
+
+
+def test_the_button_sends_a_test_message(page: Site, inbox: Inbox) -> None:
     before = inbox.counts
-    assert page.http.post("/notify").status_code == 401
-    answer = page.http.post("/notify", headers=_BEARER)
+    assert page.browser().post("/notify").status_code == 401
+    answer = page.browser().post("/notify", headers=_BEARER)
     assert answer.status_code == 303
-    assert "has the test message" in page.get(answer.headers["Location"])
+    assert "has the test message" in _shown(page, answer.headers["Location"])
     after = tuple(count + 1 for count in before)
     wait_until(lambda: inbox.counts == after, 30, "the test message everywhere")
 
 
-def test_the_page_says_whether_anybody_is_told(page: Page, alertmanager: Alertmanager) -> None:
-    assert "<strong>email, slack, telegram</strong>" in page.get("/notify")
-    assert "Notifications are not set up" not in page.get("/")
+def test_the_page_says_whether_anybody_is_told(page: Site, alertmanager: Alertmanager) -> None:
+    assert "<strong>email, slack, telegram</strong>" in _shown(page, "/notify")
+    assert "Notifications are not set up" not in _shown(page, "/")
     _without_people(alertmanager.file)
     assert main(["--reload"]) == 1
     page.clock.ahead += 20
-    assert "Notifications are not set up" in page.get("/")
-    assert "As notificações não estão configuradas" in page.get("/?lang=pt_BR")
+    assert "Notifications are not set up" in _shown(page, "/")
+    assert "As notificações não estão configuradas" in _shown(page, "/?lang=pt_BR")
 
 
 @pytest.fixture
@@ -270,10 +237,10 @@ def test_who_was_removed_on_purpose_is_muted_and_leaves_the_page(
     assert all("does not answer" in answer.get_data(as_text=True) for answer in answers)
 
 
-def test_the_page_says_how_the_heartbeat_is(page: Page) -> None:
-    assert "No heartbeat has come from Alertmanager yet" in page.get("/notify")
+def test_the_page_says_how_the_heartbeat_is(page: Site) -> None:
+    assert "No heartbeat has come from Alertmanager yet" in _shown(page, "/notify")
     page.heartbeat.send()
-    assert "did not accept the last heartbeat: connection" in page.get("/notify")
+    assert "did not accept the last heartbeat: connection" in _shown(page, "/notify")
     page.clock.ahead += 301
-    assert "No heartbeat comes from Alertmanager" in page.get("/notify")
-    assert "The heartbeat is not delivered" in page.get("/")
+    assert "No heartbeat comes from Alertmanager" in _shown(page, "/notify")
+    assert "The heartbeat is not delivered" in _shown(page, "/")

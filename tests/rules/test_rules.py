@@ -22,29 +22,6 @@ from tests.support.shipped import (
     seconds,
 )
 
-PROMISED = {
-    "Watchdog",
-    "WhatsAppAlertDeliveryFailing",
-    "WhatsAppChannelFlapping",
-    "WhatsAppChannelGone",
-    "WhatsAppChannelStillSilent",
-    "WhatsAppChannelsLeftOut",
-    "WhatsAppChannelDisconnected",
-    "WhatsAppChannelNeedsQrScan",
-    "WhatsAppChannelNeverHeard",
-    "WhatsAppChannelSilent",
-    "WhatsAppChannelSuspect",
-    "WhatsAppConfigReloadFailing",
-    "WhatsAppDeliveryBroken",
-    "WhatsAppExporterDown",
-    "WhatsAppGatewayDown",
-    "WhatsAppGatewayUnknown",
-    "WhatsAppMessageLogDown",
-    "WhatsAppMessageLogStalled",
-    "WhatsAppMessagesMissed",
-    "WhatsAppReconnectFailing",
-    "WhatsAppReconnectHookDown",
-}
 CHANNEL_ALERTS = {
     "WhatsAppChannelFlapping",
     "WhatsAppChannelGone",
@@ -93,10 +70,6 @@ def test_promtool_accepts_the_rules(path: Path) -> None:
 @pytest.mark.parametrize("path", PROMTOOL_TESTS, ids=lambda path: path.name)
 def test_promtool_tests_pass(path: Path) -> None:
     run("promtool", "test", "rules", path)
-
-
-def test_every_promised_alert_exists_once() -> None:
-    assert sorted(alert.name for alert in ALERTS) == sorted(PROMISED)
 
 
 @each_alert

@@ -81,7 +81,7 @@ def make_loop(
     """Create a loop with the shipped configuration and all its data in ``folder``."""
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
-        "EXPORTER_POLL_SECONDS": "1",
+        "EXPORTER_POLL_SECONDS": "2",  # Prometheus asks each three seconds
         "HOOK_STATE_URL": f"sqlite:///{folder / 'state.sqlite3'}",
         "HOOK_LOG_FILE": str(log_file(folder)),
         **settings,

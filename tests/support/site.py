@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from flask.testing import FlaskClient
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from reconnect_hook.app import create_app
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+
+from reconnect_hook.app import Heartbeat, create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
@@ -28,7 +34,8 @@ class HookApp:
         self.state_url = settings.hook_state_url
         token = settings.hook_token
         self.app = create_app(self.supervisor, self.metrics, token=token, clock=self.clock)
-        add_page(self.app, self.supervisor, settings, clock=self.clock)
+        self.heartbeat = Heartbeat(settings.heartbeat_url, self.clock)
+        add_page(self.app, self.supervisor, settings, self.heartbeat, clock=self.clock)
         self.http = self.app.test_client()
 
     def close(self) -> None:
@@ -37,6 +44,21 @@ class HookApp:
 
     def browser(self) -> FlaskClient:
         return self.app.test_client()
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve it on a port and give its address; closed afterwards."""
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
+        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+            server.server_close()
+            self.close()
 
 
 class Site(HookApp):

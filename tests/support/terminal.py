@@ -22,7 +22,7 @@ _CTRL_C = "\x03"
 
 
 class Terminal:
-    """Runs ``python arguments``; the end of its ``with`` block kills a running program."""
+    """Runs ``python arguments``; the end of its ``with`` block ends a running program."""
 
     def __init__(self, directory: Path, *arguments: str, settings: Mapping[str, str]) -> None:
         self._ours, theirs = pty.openpty()
@@ -103,7 +103,11 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
+        # First as its user would: what a killed program has only just started would stay.
+        self._process.terminate()
+        try:
+            self._process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         os.close(self._ours)

@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-_PAUSES = (
-    0.02,
-    0.5,
-)  # seconds, minimum and maximum; the pause grows with the wait
-_PART = 0.02
+_PAUSES = (0.02, 0.5)  # seconds, minimum and maximum
+_PART = 0.05  # the pause, of the wait so far: each look costs the programs that are asked
 
 _T = TypeVar("_T")
 
