@@ -1,6 +1,6 @@
 """The tables of the state database in this version, and the way of an older one to them.
 
-Each change needs a revision in ``migrations/versions``; a test compares their digest.
+Each change needs a revision in ``migrations/versions``; a test compares the two.
 """
 
 from __future__ import annotations
