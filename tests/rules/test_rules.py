@@ -13,6 +13,7 @@ from tests.support.shipped import (
     ALERTS,
     PROMETHEUS,
     PROMTOOL_TESTS,
+    ROOT,
     RULE_FILES,
     Alert,
     expectations,
@@ -130,6 +131,22 @@ def test_the_rules_ask_for_the_jobs_that_are_scraped() -> None:
     }
     assert asked
     assert asked <= scraped
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "deploy/container/compose.yaml",
+        "deploy/ha/default/prometheus",
+        "docs/install.md",
+        "docs/start.md",
+        "docs/pt-BR/install.md",
+        "docs/pt-BR/start.md",
+    ],
+)
+def test_a_restart_of_prometheus_ends_no_alert(path: str) -> None:
+    """Without the option each ``for`` of less than ten minutes begins again."""
+    assert (ROOT / path).read_text().count("--rules.alert.for-grace-period=1m") == 1
 
 
 def test_a_drop_reaches_the_hook_within_thirty_seconds() -> None:
