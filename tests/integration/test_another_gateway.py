@@ -22,7 +22,7 @@ _SECRET = "not-a-real-secret"
 
 
 class MadeUp(HttpServer):
-    """A gateway that nobody has: its sessions with their states, and those that were started."""
+    """A made-up gateway: its sessions with their states, and those that were started."""
 
     def __init__(self) -> None:
         self.states = {"bem": "open", "caiu": "closed", "sem par": "closed"}

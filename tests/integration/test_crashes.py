@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,8 @@ def test_killed_while_it_delivers_each_message_comes_once_at_most(
                 hook.start()
             group[0].wait()
             bearer = {"Authorization": f"Bearer {TOKEN}"}
-            audit = f"{group[0].url}/api/audit/loja"
-            assert requests.post(audit, headers=bearer, timeout=10).status_code == 202
+            audit = partial(requests.post, f"{group[0].url}/api/audit/loja", headers=bearer)
+            wait_until(lambda: audit(timeout=10).status_code == 202, _SECONDS, "the audit")
             for death in deaths:
                 wait_until(lambda: len(to.events) >= death, _SECONDS, f"so many posts: {seed}")  # noqa: B023
                 time.sleep(chance.random() * 0.06)

@@ -135,7 +135,7 @@ class TestCheckpoint:
         self, written: WrittenLog, log: MessageLog, last: LogTailer
     ) -> None:
         written.write("loja", age_seconds=600)
-        written.write_many(["noise"] * 3000, age_seconds=300)
+        written.write_noise(3000)
         assert last.find(("loja", "never")).rows_read >= 3001
         written.write("obra")
 
@@ -154,7 +154,7 @@ class TestCheckpoint:
         self, written: WrittenLog, log: MessageLog, last: LogTailer
     ) -> None:
         written.write("obra", age_seconds=900)
-        written.write_many(["noise"] * 2000, age_seconds=300)
+        written.write_noise(2000)
         written.write("loja")
         first = last.find(("loja",)).rows_read
         view = self._next(log, last.checkpoint()).find(("obra",))
