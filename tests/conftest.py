@@ -25,14 +25,14 @@ collect_ignore = ["integration/test_galera.py"] if MYSQLD else []
 # Beginnings of paths, of what takes longest first.
 _LONG = (
     *("e2e/test_probes", "e2e/test_silence", "e2e/test_gateways", "e2e/test_cluster"),
-    *("deploy/test_operations", "e2e", "deploy", "browser", "integration/test_crashes"),
+    *("deploy/test_operations", "browser", "e2e", "deploy", "integration/test_crashes"),
     *("integration/test_probe_crashes", "unit/test_episode_model", "unit/test_probe_limits"),
     *("rules/test_rules", "integration/test_hook_http", "integration/test_exporter_process"),
     *("integration/test_log_tailer", "integration/test_message_log", "integration/test_upgrade"),
     *("integration/test_repair", "integration/test_outages", "integration/test_several_gateways"),
 )
 # Files that one worker runs, as they share a browser and servers; or since a worker is given its
-# next file before the last two tests of one, which would wait for the only one of test_probes.
+# next file before the last two tests of the one at hand, which would wait for all of test_probes.
 _TOGETHER = ("tests/browser/", "tests/e2e/test_probes.py", "tests/e2e/test_silence.py")
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 6 * 2**30  # free ones, for all the databases that run at a time

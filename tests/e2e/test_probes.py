@@ -21,6 +21,7 @@ from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 
 _SETTINGS = {
+    "EXPORTER_POLL_SECONDS": "4",  # what it shows counts by half minutes here
     "SILENT_HOURS": "4",
     # As shipped: the proof of a repair is an echo, which has to wait for those of others.
     "RECONNECT_VERIFY_SECONDS": "60",
