@@ -279,7 +279,7 @@ class Echoes:
             if error.reason in _SURELY_UNSENT:
                 listen_for = 0.0
         if sent:
-            means.book.note_sent(token, surely=True)
+            means.book.note_echo(token, sent=True)
         heard = self._hear(token, sent=sent, seconds=listen_for)
         if message_id is not None and means.client.can_take_back:
             # Otherwise it remains in the chat between two of the operator's channels.
@@ -315,7 +315,7 @@ class Echoes:
             return self.listen_since()
         except MessageLogError:
             # The log may have gaps, so the missing echo proves nothing.
-            self._means.book.note_sent(token, surely=False)
+            self._means.book.note_echo(token, sent=False)
             raise
 
     def listen_since(self) -> RecentMessages:

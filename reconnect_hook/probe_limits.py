@@ -21,7 +21,7 @@ from reconnect_hook.schema import gateway as gateways
 from zapwatch.channels import Channel
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.db import Database, delete_chunk, now
+from zapwatch.db import Database, delete_chunk, now, transaction
 
 ECHO_GAP_SECONDS = 10.0
 """Shortest pause between any two echoes of a gateway, against bursts after an outage."""
@@ -43,6 +43,10 @@ class LimitReason(enum.Enum):
 
 
 _HEARD_ITSELF = (echoes.c.sender == echoes.c.receiver) & echoes.c.heard.is_(True)
+
+
+def _takes_part(key: str) -> sa.ColumnElement[bool]:
+    return (echoes.c.sender == key) | (echoes.c.receiver == key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +91,11 @@ class ProbeRepository:
         self._lock = threading.Lock()
         self._sent: deque[tuple[float, str, str]] = deque()
 
-    def begin(self, listed: Channel) -> None:
+    @transaction
+    def begin(self, connection: sa.Connection, listed: Channel) -> None:
         """Record the start of a probe without a queued row, as the command ``probe`` makes it."""
-        with self._database.write() as connection:
-            ensure_row(connection, self._gateway, listed.key, listed.id, listed=True)
-            began = now(connection)
-            update_rows(connection, self._gateway, [listed.key], probe_began_at=began)
+        ensure_row(connection, self._gateway, listed.key, listed.id, listed=True)
+        update_rows(connection, self._gateway, [listed.key], probe_began_at=now(connection))
 
     def reserve(
         self, sender: str, receiver: str, token: str, *, again: bool = False
@@ -135,10 +138,6 @@ class ProbeRepository:
     ) -> LimitReason | None:
         if not again and not keys.isdisjoint(self._suspended(connection)):
             return LimitReason.SUSPENDED
-        return LimitReason.TOO_MANY if self._is_too_many(connection, at, keys) else None
-
-    def _is_too_many(self, connection: sa.Connection, at: float, keys: set[str]) -> bool:
-        most = self._settings.echoes_per_day
         since = self.clock.monotonic() - _DAY
         while self._sent and self._sent[0][0] < since:
             self._sent.popleft()
@@ -146,25 +145,18 @@ class ProbeRepository:
             lately = sa.select(sa.func.count()).where(
                 echoes.c.gateway == self._gateway,
                 echoes.c.sent_at > at - _DAY,
-                (echoes.c.sender == key) | (echoes.c.receiver == key),
+                _takes_part(key),
             )
             here = sum(key in pair for _, *pair in self._sent)
-            if max(connection.scalar(lately) or 0, here) >= most:
-                return True
-        return False
+            if max(connection.scalar(lately) or 0, here) >= self._settings.echoes_per_day:
+                return LimitReason.TOO_MANY
+        return None
 
-    def note_sent(self, token: str, *, surely: bool) -> None:
-        """Record whether an echo was surely sent, so that it counts as lost if not heard."""
-        self._note_of_echo(token, sent=surely)
-
-    def note_echo(self, token: str, *, heard: bool) -> None:
-        """Record whether an echo was heard."""
-        self._note_of_echo(token, heard=heard)
-
-    def _note_of_echo(self, token: str, **values: bool) -> None:
-        with self._database.write() as connection:
-            mine = (echoes.c.gateway == self._gateway, echoes.c.token == token)
-            connection.execute(sa.update(echoes).where(*mine).values(values))
+    @transaction
+    def note_echo(self, connection: sa.Connection, /, token: str, **values: bool) -> None:
+        """Record whether an echo was ``heard``, or surely ``sent``: others never count as lost."""
+        mine = (echoes.c.gateway == self._gateway, echoes.c.token == token)
+        connection.execute(sa.update(echoes).where(*mine).values(values))
 
     def earlier_echoes(self, key: str) -> list[Echo]:
         """Return the echoes since the channel's current probe began, oldest first.
@@ -197,7 +189,7 @@ class ProbeRepository:
                 echoes.c.sent_at > at - within,
                 echoes.c.sent.is_(True),
                 echoes.c.heard.is_(False),
-                (echoes.c.sender == key) | (echoes.c.receiver == key),
+                _takes_part(key),
             )
 
     def _echoes(
@@ -217,21 +209,22 @@ class ProbeRepository:
             for row in rows
         ]
 
+    @transaction
     def end(
         self,
+        connection: sa.Connection,
         key: str,
         kind: ProbeKind,
         outcome: ProbeOutcome,
         suspended: Iterable[Channel] = (),
     ) -> None:
         """Record a probe's outcome, and suspend echoes of ``suspended`` until their repair."""
-        with self._database.write() as connection:
-            note_end(connection, self._gateway, key, kind, outcome, suspended)
+        note_end(connection, self._gateway, key, kind, outcome, suspended)
 
-    def resume(self, keys: Collection[str]) -> None:
+    @transaction
+    def resume(self, connection: sa.Connection, keys: Collection[str]) -> None:
         """Lift the suspension of channels that were heard."""
-        with self._database.write() as connection:
-            update_rows(connection, self._gateway, keys, suspended=False)
+        update_rows(connection, self._gateway, keys, suspended=False)
 
     def suspended(self) -> set[str]:
         """Return the keys of the channels with suspended echoes."""
@@ -287,10 +280,10 @@ class ProbeRepository:
             kept = connection.scalar(sa.select(channels.c.webhook).where(*mine))
             return kept, now(connection)
 
-    def keep_webhook(self, key: str, text: str) -> None:
+    @transaction
+    def keep_webhook(self, connection: sa.Connection, key: str, text: str) -> None:
         """Store the JSON of a channel's webhook; the channel must have a row."""
-        with self._database.write() as connection:
-            update_rows(connection, self._gateway, [key], webhook=text)
+        update_rows(connection, self._gateway, [key], webhook=text)
 
     def hears_itself(self, key: str) -> bool:
         """Whether an echo from the channel to itself was ever heard."""

@@ -177,7 +177,7 @@ def _lose(world: probing.World, sender: str, receiver: str) -> None:
     token = make_token(receiver)
     world.book.begin(listed)
     assert world.book.reserve(sender, receiver, token) is None
-    world.book.note_sent(token, surely=True)
+    world.book.note_echo(token, sent=True)
     world.book.note_echo(token, heard=False)
     with world.database.write() as connection:
         connection.execute(sa.update(echoes).values(sent_at=echoes.c.sent_at - 30))

@@ -236,7 +236,7 @@ def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(
 def test_history_of_echoes_goes_after_two_days(world: World) -> None:
     book, token = world.hook.probing.book, make_token("b")
     assert book.reserve("a", "b", token) is None
-    book.note_sent(token, surely=True)
+    book.note_echo(token, sent=True)
     book.note_echo(token, heard=False)
     assert [(one.sender, one.receiver) for one in book.lost_echoes("b", 10 * _DAY)] == [("a", "b")]
     world.clock.seconds += 3 * _DAY
