@@ -59,17 +59,6 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """The stored state of a listed channel."""
-
-    channel: str
-    failures: int
-    qr_required: bool
-    status: str | None
-    """The gateway's status at the end of the last repair."""
-
-
-@dataclass(frozen=True, slots=True)
 class Paused:
     """A pause of a channel's repairs; ``until`` is Unix seconds, None without an end."""
 
@@ -83,7 +72,8 @@ class Present:
 
     at: float
     """Unix seconds by the database's clock."""
-    remembered: dict[str, Remembered]
+    remembered: dict[str, ChannelRow]
+    """The rows of listed channels."""
     waiting: dict[str, Waiting]
     paused: dict[str, Paused]
     gateway_rests_until: float | None
@@ -108,13 +98,7 @@ class RepairHistory:
         repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
         return Present(
             at,
-            {
-                row.key: Remembered(
-                    row.channel, row.failures, bool(row.qr_required), row.last_status
-                )
-                for row in rows
-                if row.listed
-            },
+            {row.key: row for row in rows if row.listed},
             {
                 row.key: Waiting(
                     row.channel,

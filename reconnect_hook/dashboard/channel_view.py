@@ -19,8 +19,8 @@ from reconnect_hook.dashboard.timeline import (
     TimelineSpan,
     TimelineState,
 )
-from reconnect_hook.history import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
-from reconnect_hook.models import FAILURES, RECOVERIES, ProbeOutcome
+from reconnect_hook.history import Attempt, Paused, Present, RepairHistory, Waiting
+from reconnect_hook.models import FAILURES, RECOVERIES, ChannelRow, ProbeOutcome
 from reconnect_hook.probe_limits import Probed
 from zapwatch.channels import Status, channel_key, folded
 
@@ -77,7 +77,7 @@ class ChannelView:
     first_quarter: int
     """The strip's first quarter of an hour, as numbered by quarter_at()."""
     strip: tuple[TimelineSpan, ...]
-    strip_marks: tuple[tuple[int, bool], ...]
+    repairs: tuple[tuple[int, bool], ...]
     """Finished repairs: the quarter, as numbered by quarter_at(), and whether it helped."""
     shares: Shares
     probed: Probed | None = None
@@ -123,6 +123,36 @@ class ChannelView:
         last = self.last
         return last is None or last.outcome not in RECOVERIES or last.finished_at < self.probed.at
 
+    @property
+    def strip_spans(self) -> tuple[TimelineSpan, ...]:
+        """The strip to draw; if the channel is down now, so is its last quarter."""
+        if not self.is_down:
+            return self.strip
+        last = QUARTERS - 1
+        before = (
+            replace(span, length=min(span.length, last - span.begin))
+            for span in self.strip
+            if span.begin < last
+        )
+        return (*before, TimelineSpan(TimelineState.DISCONNECTED, last, 1))
+
+    @property
+    def strip_marks(self) -> list[tuple[int, bool]]:
+        """(Position in the strip, helped) of each finished repair."""
+        places = [(quarter - self.first_quarter, helped) for quarter, helped in self.repairs]
+        return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
+
+    @property
+    def strip_begin(self) -> int | None:
+        """The first known quarter, at the latest the one an hour ago; None if all unknown."""
+        known = [one.begin for one in self.strip_spans if one.state is not TimelineState.UNKNOWN]
+        known += [place for place, _helped in self.strip_marks]
+        return min([*known, QUARTERS - 4]) if known else None
+
+    def hours_in(self, state: TimelineState) -> float:
+        """Return how many of the last 24 hours the channel spent in a state."""
+        return sum(run.length for run in self.strip_spans if run.state == state) / 4
+
 
 def view_id(gateway: str, channel: str) -> str:
     """Return the id of a channel's row."""
@@ -158,7 +188,7 @@ def classify(
 
 
 def _needs_scan(
-    watched: ChannelMetrics | None, remembered: Remembered | None, watch: GatewayReadings | None
+    watched: ChannelMetrics | None, remembered: ChannelRow | None, watch: GatewayReadings | None
 ) -> bool:
     if watched and watched.status == "qr_required":
         return True
@@ -203,37 +233,6 @@ class Chart:
     def days(self) -> int:
         """Number of days shown."""
         return len(self.bars) // 24
-
-
-def strip_spans(row: ChannelView) -> tuple[TimelineSpan, ...]:
-    """Return the strip to draw; if the channel is down now, so is its last quarter."""
-    if not row.is_down:
-        return row.strip
-    last = QUARTERS - 1
-    before = (
-        replace(span, length=min(span.length, last - span.begin))
-        for span in row.strip
-        if span.begin < last
-    )
-    return (*before, TimelineSpan(TimelineState.DISCONNECTED, last, 1))
-
-
-def strip_marks(row: ChannelView) -> list[tuple[int, bool]]:
-    """Return (position in the strip, helped) of each finished repair."""
-    places = [(quarter - row.first_quarter, helped) for quarter, helped in row.strip_marks]
-    return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
-
-
-def strip_begin(row: ChannelView) -> int | None:
-    """Return the first known quarter, at the latest the one an hour ago; None if all unknown."""
-    known = [span.begin for span in strip_spans(row) if span.state is not TimelineState.UNKNOWN]
-    known += [place for place, _helped in strip_marks(row)]
-    return min([*known, QUARTERS - 4]) if known else None
-
-
-def hours_in(row: ChannelView, state: TimelineState) -> float:
-    """Return how many of the last 24 hours the channel spent in a state."""
-    return sum(run.length for run in strip_spans(row) if run.state == state) / 4
 
 
 def build_chart(hours: Sequence[HourCounts]) -> Chart | None:

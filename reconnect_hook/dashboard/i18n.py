@@ -25,15 +25,7 @@ from flask_babel import lazy_gettext as _
 from markupsafe import Markup
 
 from reconnect_hook.auth import set_cookie
-from reconnect_hook.dashboard.channel_view import (
-    SHOWS,
-    SORTS,
-    ChannelHealth,
-    hours_in,
-    strip_begin,
-    strip_marks,
-    strip_spans,
-)
+from reconnect_hook.dashboard.channel_view import SHOWS, SORTS, ChannelHealth
 from reconnect_hook.dashboard.snapshot import ActiveProblem, GatewayPanels, Problem
 from reconnect_hook.delivery import WebhookFault
 from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptStep, StepKind
@@ -92,10 +84,6 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
         step_words=step_words,
         message_kind=message_kind,
         banners=lambda problems: banners(problems, len(panels.all)),
-        strip_begin=strip_begin,
-        strip_marks=strip_marks,
-        strip_spans=strip_spans,
-        hours_in=hours_in,
         moment=moment,
         duration=duration,
         number=number,

@@ -528,8 +528,8 @@ def _read_gateway(
     channels = dict(found.channels)
     for key, remembered in (present.remembered if present else {}).items():
         last = panel.ended.last(key)
-        if last and remembered.status and key in channels and last.finished_at > found.at:
-            status = remembered.status
+        status = remembered.last_status
+        if last and status and key in channels and last.finished_at > found.at:
             channels[key] = replace(
                 channels[key], status=status, connected=status == Status.CONNECTED
             )

@@ -13,10 +13,6 @@ from reconnect_hook.dashboard.channel_view import (
     build_chart,
     classify,
     count_by_health,
-    hours_in,
-    strip_begin,
-    strip_marks,
-    strip_spans,
 )
 from reconnect_hook.dashboard.i18n import banners
 from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
@@ -29,8 +25,8 @@ from reconnect_hook.dashboard.timeline import (
     TimelineState,
     with_messages,
 )
-from reconnect_hook.history import Attempt, Paused, Present, Remembered
-from reconnect_hook.models import Outcome, ProbeOutcome, RepairCause
+from reconnect_hook.history import Attempt, Paused, Present
+from reconnect_hook.models import ChannelRow, Outcome, ProbeOutcome, RepairCause
 from reconnect_hook.probe_limits import Probed
 from zapwatch.config.readers import ProbeKind
 
@@ -38,12 +34,12 @@ _NOW = 1_700_000_000.0
 _WELL = ChannelMetrics(
     "loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600
 )
-_FORGOTTEN = Remembered("loja", failures=0, qr_required=False, status=None)
+_FORGOTTEN = ChannelRow("loja", "loja")
 
 
 def _judge(
     watched: ChannelMetrics | None = _WELL,
-    remembered: Remembered | None = None,
+    remembered: ChannelRow | None = None,
     *,
     scanned: bool = False,
     alert: str = "",
@@ -121,7 +117,7 @@ def _row(name: str, kind: ChannelHealth = ChannelHealth.CONNECTED, **more: objec
         last=None,
         first_quarter=100,
         strip=(),
-        strip_marks=(),
+        repairs=(),
         shares=Shares(),
     )
     return replace(row, **more)  # type: ignore[arg-type]
@@ -204,30 +200,30 @@ def test_where_no_repair_begins_by_itself_every_problem_needs_somebody() -> None
 
 def test_a_running_outage_is_red_whatever_was_repaired_before() -> None:
     strip = (TimelineSpan(TimelineState.CONNECTED, 0, 96),)
-    well = _row("loja", strip=strip, strip_marks=((195, True),))
-    assert strip_spans(well) == strip
+    well = _row("loja", strip=strip, repairs=((195, True),))
+    assert well.strip_spans == strip
     for said, kind in (
         ("disconnected", ChannelHealth.DISCONNECTED),
         ("qr_required", ChannelHealth.NEEDS_SCAN),
     ):
         down = replace(well, kind=kind, said=said)
-        assert strip_spans(down) == (
+        assert down.strip_spans == (
             TimelineSpan(TimelineState.CONNECTED, 0, 95),
             TimelineSpan(TimelineState.DISCONNECTED, 95, 1),
         )
-        assert hours_in(down, TimelineState.DISCONNECTED) == 0.25
+        assert down.hours_in(TimelineState.DISCONNECTED) == 0.25
     zombie = replace(well, kind=ChannelHealth.NEEDS_SCAN, said="connected")
-    assert strip_spans(zombie) == strip
+    assert zombie.strip_spans == strip
 
 
 def test_the_first_day_is_drawn_from_its_beginning_on() -> None:
-    assert strip_begin(_row("loja")) is None
+    assert _row("loja").strip_begin is None
     unknown = TimelineSpan(TimelineState.UNKNOWN, 0, 50)
     strip = (unknown, TimelineSpan(TimelineState.CONNECTED, 50, 46))
-    assert strip_begin(_row("loja", strip=strip)) == 50
-    assert strip_begin(_row("loja", strip_marks=((130, True),))) == 30
+    assert _row("loja", strip=strip).strip_begin == 50
+    assert _row("loja", repairs=((130, True),)).strip_begin == 30
     fresh = (TimelineSpan(TimelineState.CONNECTED, 95, 1),)
-    assert strip_begin(_row("loja", strip=fresh)) == 92, "an hour at least"
+    assert _row("loja", strip=fresh).strip_begin == 92, "an hour at least"
 
 
 _C, _D, _S, _U = (
@@ -320,7 +316,7 @@ def test_marks_and_hours_stand_where_they_belong() -> None:
     row = _row(
         "loja",
         strip=strip,
-        strip_marks=((99, True), (195, False)),
+        repairs=((99, True), (195, False)),
     )
-    assert hours_in(row, TimelineState.DISCONNECTED) == 1.5
-    assert strip_marks(row) == [(95, False)], "what is older than the strip is not drawn"
+    assert row.hours_in(TimelineState.DISCONNECTED) == 1.5
+    assert row.strip_marks == [(95, False)], "what is older than the strip is not drawn"
