@@ -9,26 +9,22 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
 
 from zapwatch.channels import MAX_ID_LENGTH
 from zapwatch.clock import Clock
-from zapwatch.db import Database, StateError, lock_sqlite
+from zapwatch.db import Database, StateError, lock_sqlite, make_table
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 metadata = sa.MetaData()
-# Binary: other collations treat some distinct ids as equal.
-MYSQL: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
+_table = partial(make_table, metadata)
 _KEY = sa.String(MAX_ID_LENGTH)
 _WORD = sa.String(20)
 _SECONDS = sa.Double  # Unix seconds by the database's clock
@@ -42,9 +38,8 @@ def _flag(name: str) -> sa.Column[bool]:
     return sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
 
 
-channel = sa.Table(
+channel = _table(
     "channel",
-    metadata,
     sa.Column("gateway", _KEY, primary_key=True),
     sa.Column("key", _KEY, primary_key=True),
     # The gateway's spelling once it has listed the channel, else the alert's.
@@ -100,13 +95,11 @@ channel = sa.Table(
     # An echo was lost: no further ones until a repair or a received message.
     _flag("suspended"),
     sa.Index("ix_channel_next", "gateway", "next_at"),
-    **MYSQL,
 )
 """One row a channel: intent, work in progress and history."""
 
-gateway = sa.Table(
+gateway = _table(
     "gateway",
-    metadata,
     sa.Column("gateway", _KEY, primary_key=True),
     # Number of looks; committed before each list call.
     _count("look"),
@@ -120,13 +113,11 @@ gateway = sa.Table(
     sa.Column("rests_until", _SECONDS),
     sa.Column("back_at", _SECONDS),
     sa.Column("echo_at", _SECONDS, nullable=False, server_default="0"),
-    **MYSQL,
 )
 """One row a gateway: looks, lead, circuit breaker and last echo."""
 
-repair_log = sa.Table(
+repair_log = _table(
     "repair_log",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("gateway", _KEY, nullable=False),
     sa.Column("key", _KEY, nullable=False),
@@ -140,13 +131,11 @@ repair_log = sa.Table(
     sa.Column("outcome", _WORD, nullable=False),
     sa.Column("detail", sa.String(500), nullable=False),
     sa.Index("ix_repair_log_key", "gateway", "key", "id"),
-    **MYSQL,
 )
 """Finished repairs."""
 
-attempt_log = sa.Table(
+attempt_log = _table(
     "attempt_log",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("gateway", _KEY, nullable=False),
     sa.Column("key", _KEY, nullable=False),
@@ -156,13 +145,11 @@ attempt_log = sa.Table(
     # JSON: a list of [Unix seconds, event_log.StepKind, words].
     sa.Column("steps", sa.Text, nullable=False),
     sa.Index("ix_attempt_log_key", "gateway", "key", "id"),
-    **MYSQL,
 )
 """Each channel's last probes and repairs with any step, step by step."""
 
-echoes = sa.Table(
+echoes = _table(
     "echoes",
-    metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("gateway", _KEY, nullable=False),
     # Channel keys, not phone numbers.
@@ -176,13 +163,11 @@ echoes = sa.Table(
     # NULL: unknown so far.
     sa.Column("heard", sa.Boolean),
     sa.Index("ix_echoes_sent", "gateway", "sent_at"),
-    **MYSQL,
 )
 """The echoes of the last two days, each recorded before it is sent."""
 
-scan_links = sa.Table(
+scan_links = _table(
     "scan_links",
-    metadata,
     # Shown to operators; independent of the token.
     # A status link's id begins with s, which is not hexadecimal.
     sa.Column("id", sa.String(16), primary_key=True),
@@ -195,13 +180,11 @@ scan_links = sa.Table(
     sa.Column("expires_at", _SECONDS, nullable=False),
     _count("opens"),
     sa.Column("opened_at", _SECONDS),
-    **MYSQL,
 )
 """Links that show one channel's QR code or status without a login."""
 
-message_audit = sa.Table(
+message_audit = _table(
     "message_audit",
-    metadata,
     sa.Column("gateway", _KEY, primary_key=True),
     # Empty for the whole gateway, which is later split into a row per channel.
     sa.Column("key", _KEY, primary_key=True),
@@ -222,13 +205,11 @@ message_audit = sa.Table(
     sa.Column("replay_why", sa.String(500), nullable=False, default="", server_default=""),
     sa.Index("ix_message_audit_due", "gateway", "due_at"),
     sa.Index("ix_message_audit_replay", "gateway", "replay_at"),
-    **MYSQL,
 )
 """Message audits, one row a channel: when the next is due, and the last result."""
 
-missed_message = sa.Table(
+missed_message = _table(
     "missed_message",
-    metadata,
     sa.Column("gateway", _KEY, primary_key=True),
     sa.Column("key", _KEY, primary_key=True),
     # WhatsApp's message id, without the chat.
@@ -244,17 +225,14 @@ missed_message = sa.Table(
     sa.Column("replay", _WORD),
     sa.Column("replayed_at", _SECONDS),
     sa.Column("replay_detail", sa.String(250), nullable=False, default="", server_default=""),
-    **MYSQL,
 )
 """Messages that audits found missing, for 30 days; without text or phone number."""
 
-listed_channels = sa.Table(
+listed_channels = _table(
     "listed_channels",
-    metadata,
     sa.Column("gateway", _KEY, primary_key=True),
     # JSON by key: [id, time since which it is missing (Unix seconds) or null].
     sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
-    **MYSQL,
 )
 """The channels of each gateway's list at the last ``check``."""
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.schema import SchemaItem
 
 from zapwatch.clock import Clock
 
@@ -214,6 +215,18 @@ _PING = sa.text("SELECT 1")
 # UNIX_TIMESTAMP(NOW(6)) is an hour late in the hour that the end of daylight saving repeats.
 _UNIX_NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6"
 _NOW = sa.text(f"SELECT {_UNIX_NOW}")
+
+
+def make_table(metadata: sa.MetaData, name: str, *parts: SchemaItem) -> sa.Table:
+    """Return a table with a binary collation: others treat some distinct keys as equal."""
+    return sa.Table(
+        name,
+        metadata,
+        *parts,
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+    )
 
 
 def add_missing(
