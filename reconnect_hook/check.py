@@ -23,7 +23,7 @@ from reconnect_hook.models import (
     RepairCause,
 )
 from reconnect_hook.reconciler import Scheduler, add_gateways, poll
-from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
+from reconnect_hook.supervisor import GatewayController, Store, open_store
 from reconnect_hook.workers import Listed
 from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.cli import printable
@@ -67,7 +67,7 @@ class Check:
         else:
             store, self._scheduler = running
             self._database, self._clock = store.database, store.database.clock
-            self._controller = make_controller(
+            self._controller = GatewayController(
                 settings, gateway, store, metrics, self._scheduler, asked_by=AskedBy.CHECK
             )
             self._controller.reconciler.warns = False  # check prints each outcome itself

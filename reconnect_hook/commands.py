@@ -18,7 +18,7 @@ from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS
 from reconnect_hook.reconciler import Scheduler, add_gateways
-from reconnect_hook.supervisor import GatewayController, make_controller, open_store
+from reconnect_hook.supervisor import GatewayController, open_store
 from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable
 from zapwatch.clock import Clock
@@ -74,7 +74,7 @@ def _controllers(
     scheduler = Scheduler(store.database)
     add_gateways(store.database, [gateway.name for gateway in settings.gateways])
     for gateway in gateways:
-        controller = make_controller(settings, gateway, store, HookMetrics(), scheduler)
+        controller = GatewayController(settings, gateway, store, HookMetrics(), scheduler)
         try:
             yield controller
         finally:

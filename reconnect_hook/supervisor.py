@@ -28,45 +28,9 @@ from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError
-from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.message import MessageLogError
-from zapwatch.messages.source import MessageSource, open_source
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayController:
-    """One gateway's parts, wired but not started."""
-
-    gateway: GatewaySettings
-    client: Gateway
-    writer: AlertWriter
-    workers: Workers
-    reconciler: GatewayReconciler
-    probing: ProbeContext
-    events: EventLog
-    history: RepairHistory
-    actions: OperatorActions
-    auditor: MessageAuditor
-    replayer: MessageReplayer
-    sources: tuple[MessageSource | None, ...] = ()
-
-    def close(self) -> None:
-        """Close the connections to the gateway and to its message sources."""
-        self.client.close()
-        for source in self.sources:
-            if source is not None:
-                source.close()
-
-    def want_audits(self, outages: Iterable[Outage]) -> None:
-        """Queue audits after outages that have ended; raise StateError."""
-        if self.auditor.follows_outages:
-            threshold = self.gateway.silence_threshold
-            wishes = [
-                wish_after(one.channel, one.noticed_at, threshold if one.silent else None)
-                for one in outages
-            ]
-            self.auditor.repository.want(wishes)
+from zapwatch.messages.source import open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,111 +53,112 @@ def open_store(settings: Settings) -> Store:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
 
 
-def make_controller(
-    settings: Settings,
-    gateway: GatewaySettings,
-    store: Store,
-    metrics: HookMetrics,
-    scheduler: Scheduler,
-    *,
-    asked_by: AskedBy = AskedBy.ALERTMANAGER,
-) -> GatewayController:
-    """Build a gateway's parts; ``asked_by`` is the source of the alerts it stores."""
-    name, database = gateway.name, store.database
-    mode = settings.message_audit
-    # With a single gateway, log lines omit its name.
-    events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
-    counts = metrics.of(name)
-    client = make_gateway(gateway, observe=counts.observe_call)
-    backoff = Backoff(settings.reconnect_cooldown_seconds)
-    history = RepairHistory(database, name, backoff)
-    metrics.watch(name, history)
+class GatewayController:
+    """One gateway's parts, wired but not started."""
 
-    def listed() -> Collection[Channel]:
-        if workers.channels is None:
+    def __init__(
+        self,
+        settings: Settings,
+        gateway: GatewaySettings,
+        store: Store,
+        metrics: HookMetrics,
+        scheduler: Scheduler,
+        *,
+        asked_by: AskedBy = AskedBy.ALERTMANAGER,
+    ) -> None:
+        """``asked_by`` is the source of the alerts that it stores."""
+        name, database, clock = gateway.name, store.database, store.database.clock
+        mode = settings.message_audit
+        self.gateway = gateway
+        # With a single gateway, log lines omit its name.
+        several = len(settings.gateways) > 1
+        self.events = store.events.with_pairs(gateway=name) if several else store.events
+        self._counts = metrics.of(name)
+        self.client = make_gateway(gateway, observe=self._counts.observe_call)
+        backoff = Backoff(settings.reconnect_cooldown_seconds)
+        self.history = RepairHistory(database, name, backoff)
+        metrics.watch(name, self.history)
+        has_echoes = gateway.messages.has_echoes
+        echoes = open_source(settings, gateway, self._listed) if has_echoes else None
+        messages = open_source(settings, gateway, self._listed)
+        self.sources = [source for source in (echoes, messages) if source is not None]
+        compares = self.client.lists_messages and echoes is not None
+        self.probing = ProbeContext(
+            self.client,
+            echoes,
+            ProbeRepository(database, name, gateway.probe),
+            gateway.probe,
+            delivery=DeliveryCheck(self.client, echoes, clock) if compares and echoes else None,
+        )
+        self.writer = AlertWriter(database, name, backoff, scheduler.wake, asked_by)
+        self.workers = Workers(self.client, self.probing, messages, scheduler.notify, clock)
+        url, token = gateway.replay_url, gateway.replay_token
+        self.replayer = MessageReplayer(
+            ReplayRepository(database, name),
+            self.client,
+            echoes,
+            Consumer(url, token, self.client.event_headers) if url else None,
+            self.events,
+            self._counts.count_replay,
+            gateway.replay,
+        )
+        audits = AuditRepository(database, name)
+        metrics.watch_audits(name, audits)
+        self.auditor = MessageAuditor(
+            audits, self.client, echoes, self.events, self._note_audit, mode, clock=clock
+        )
+        policy = Policy(
+            backoff,
+            settings.reconnect_verify_seconds,
+            gateway.silence_threshold,
+            Action(self.client.reconnect_call),
+            allow_restart=gateway.allow_restart,
+            keeps_channel=self.client.keeps_channel,
+            starting_hint=self.client.starting_hint,
+            lists_qr=self.client.lists_qr,
+            probe_kind=self.probing.kind_of,
+            probe_after=gateway.probe.after_minutes * 60,
+            probe_pause=gateway.probe.pause_minutes * 60,
+            audits=mode is not AuditMode.OFF and compares,
+        )
+        self.reconciler = GatewayReconciler(
+            name,
+            Lead(database, name),
+            Recorder(name, policy, self.events, clock),
+            self.workers,
+            self._counts,
+            most_calls=settings.reconnect_workers,
+            clock=clock,
+            # A check may end during an audit or delivery, whose claim would then block the next.
+            beside=None if asked_by is AskedBy.CHECK else Beside(self.auditor, self.replayer),
+        )
+        self.actions = OperatorActions(database, name, self.writer, scheduler.wake)
+
+    def _listed(self) -> Collection[Channel]:
+        if self.workers.channels is None:
             raise MessageLogError("the channel list could not be read")
-        return workers.channels.values()
+        return self.workers.channels.values()
 
-    echoes = open_source(settings, gateway, listed) if gateway.messages.has_echoes else None
-    compares = client.lists_messages and echoes is not None
-    probing = ProbeContext(
-        client,
-        echoes,
-        ProbeRepository(database, name, gateway.probe),
-        gateway.probe,
-        delivery=DeliveryCheck(client, echoes, database.clock) if compares and echoes else None,
-    )
-    writer = AlertWriter(database, name, backoff, scheduler.wake, asked_by)
-
-    policy = Policy(
-        backoff,
-        settings.reconnect_verify_seconds,
-        gateway.silence_threshold,
-        Action(client.reconnect_call),
-        allow_restart=gateway.allow_restart,
-        keeps_channel=client.keeps_channel,
-        starting_hint=client.starting_hint,
-        lists_qr=client.lists_qr,
-        probe_kind=probing.kind_of,
-        probe_after=gateway.probe.after_minutes * 60,
-        probe_pause=gateway.probe.pause_minutes * 60,
-        audits=mode is not AuditMode.OFF and compares,
-    )
-    clock = database.clock
-    messages = open_source(settings, gateway, listed)
-    workers = Workers(client, probing, messages, scheduler.notify, clock)
-    url, token = gateway.replay_url, gateway.replay_token
-    replayer = MessageReplayer(
-        ReplayRepository(database, name),
-        client,
-        echoes,
-        Consumer(url, token, client.event_headers) if url else None,
-        events,
-        counts.count_replay,
-        gateway.replay,
-    )
-
-    def audited(channel: str, result: AuditResult) -> None:
-        counts.count_audit(channel, result)
+    def _note_audit(self, channel: str, result: AuditResult) -> None:
+        self._counts.count_audit(channel, result)
         if result is AuditResult.MISSED:
-            replayer.want_after_audit(channel)
+            self.replayer.want_after_audit(channel)
 
-    auditor = MessageAuditor(
-        AuditRepository(database, name),
-        client,
-        echoes,
-        events,
-        audited,
-        mode,
-        clock=clock,
-    )
-    metrics.watch_audits(name, auditor.repository)
-    reconciler = GatewayReconciler(
-        name,
-        Lead(database, name),
-        Recorder(name, policy, events, clock),
-        workers,
-        counts,
-        most_calls=settings.reconnect_workers,
-        clock=clock,
-        # A check may end during an audit or delivery, whose claim would then block the next.
-        beside=None if asked_by is AskedBy.CHECK else Beside(auditor, replayer),
-    )
-    actions = OperatorActions(database, name, writer, scheduler.wake)
-    return GatewayController(
-        gateway,
-        client,
-        writer,
-        workers,
-        reconciler,
-        probing,
-        events,
-        history,
-        actions,
-        auditor,
-        replayer,
-        (echoes, messages),
-    )
+    def close(self) -> None:
+        """Close the connections to the gateway and to its message sources."""
+        self.client.close()
+        for source in self.sources:
+            source.close()
+
+    def want_audits(self, outages: Iterable[Outage]) -> None:
+        """Queue audits after outages that have ended; raise StateError."""
+        if self.auditor.follows_outages:
+            threshold = self.gateway.silence_threshold
+            wishes = [
+                wish_after(one.channel, one.noticed_at, threshold if one.silent else None)
+                for one in outages
+            ]
+            self.auditor.repository.want(wishes)
 
 
 RELOAD_SECONDS = 5.0
@@ -223,11 +188,6 @@ class HookSupervisor:
         known = self._controllers.get(gateway)
         return known.events if known else self._store.events.with_pairs(gateway=gateway)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the scheduler's thread runs."""
-        return self._scheduler.is_alive
-
     def apply_config(self, gateways: Sequence[GatewaySettings]) -> None:
         """Replace the set of gateways; unchanged ones keep running.
 
@@ -243,7 +203,7 @@ class HookSupervisor:
                 if gateway.name in before and before[gateway.name].gateway == gateway
             }
             made = {
-                gateway.name: make_controller(
+                gateway.name: GatewayController(
                     settings, gateway, self._store, self._metrics, self._scheduler
                 )
                 for gateway in gateways

@@ -188,7 +188,10 @@ class DashboardApi:
         return as_json(202, {"accepted": True})
 
     def _scan_links(self) -> Response:
-        return as_json(200, {"links": [_scan_link(link) for link in self._panels.links.valid()]})
+        return as_json(
+            200,
+            {"links": [_scan_link(link) for link in self._panels.supervisor.scan_links.valid()]},
+        )
 
     def _new_scan_link(self, channel: str) -> Response:
         row, body = self._board.known(channel), _body()

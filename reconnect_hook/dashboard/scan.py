@@ -63,7 +63,7 @@ def create_link(
     The address is below HOOK_EXTERNAL_URL, else on the host of the current request.
     """
     panel = panels.of_request()
-    link, token = panels.links.create(panel.name, channel, name, hours, kind)
+    link, token = panels.supervisor.scan_links.create(panel.name, channel, name, hours, kind)
     _note(panel.controller.events, link, "created", hours=hours)
     if panels.settings.hook_external_url:
         return link, hook_link(panels.settings, f"/scan/{token}")
@@ -72,9 +72,9 @@ def create_link(
 
 def revoke_link(panels: GatewayPanels, link_id: str) -> bool:
     """Revoke a link; return whether it existed."""
-    link = panels.links.revoke(link_id)
+    link = panels.supervisor.scan_links.revoke(link_id)
     if link is not None:
-        _note(panels.events_of(link.gateway), link, "revoked")
+        _note(panels.supervisor.events_of(link.gateway), link, "revoked")
     return link is not None
 
 
@@ -201,7 +201,7 @@ class ScanDialogs:
             logged_in=True,
             name=channel,
             gateway=panel.name,
-            links=self._panels.links.of_channel(panel.name, channel),
+            links=self._panels.supervisor.scan_links.of_channel(panel.name, channel),
             valid_for={one: {hours: VALID_FOR[hours] for hours in HOURS[one]} for one in LinkKind},
             most=MAX_NAME_LENGTH,
             address=address,
@@ -232,7 +232,7 @@ class ScanPage:
     def __init__(self, board: DashboardCache) -> None:
         self._board = board
         self._panels = board.panels
-        self._links = board.panels.links
+        self._links = board.panels.supervisor.scan_links
         self._shares = ConnectedShares(board.prometheus, clock=board.clock)
         self._throttle = LoginThrottle(board.clock)
         self._clock = board.clock

@@ -39,9 +39,7 @@ from reconnect_hook.dashboard.timeline import (
     Shares,
     first_quarter_at,
 )
-from reconnect_hook.event_log import EventLog
 from reconnect_hook.history import Present
-from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
 from zapwatch.channels import Status, is_usable_id, key_meant
@@ -61,17 +59,35 @@ class UnnamedGatewayError(NotFound):
         return "there are several gateways: add ?gateway= and the name of one"
 
 
-@dataclass(frozen=True, slots=True)
 class GatewayPanel:
     """One gateway's controller and the page's readers of it."""
 
-    name: str
-    controller: GatewayController
-    watches: QrWatches
-    ended: RecentRepairs
-    strips: DayTimelines
-    direct: DirectReader
-    weeks: MessageWeeks
+    def __init__(
+        self,
+        controller: GatewayController,
+        prometheus: Prometheus,
+        settings: Settings,
+        before: GatewayPanel | None,
+        clock: Clock | None,
+    ) -> None:
+        """``before`` is the panel of the gateway's earlier controller."""
+        gateway, client = controller.gateway, controller.client
+        self.name = gateway.name
+        self.controller = controller
+        is_counted = gateway.requests_per_month is not None
+        self.watches = QrWatches(client, controller.actions.recheck, clock, is_counted=is_counted)
+        self.ended: RecentRepairs
+        self.strips: DayTimelines
+        if before is None:
+            self.ended = RecentRepairs(controller.history)
+            self.strips = DayTimelines(prometheus, self.name, clock=clock)
+        else:
+            self.ended, self.strips = before.ended, before.strips
+        open_messages = partial(open_source, settings, gateway)
+        self.direct = DirectReader(client, gateway, open_messages, clock=clock)
+        # The listed channels: messages may be logged under another name of the channel.
+        opened = partial(open_messages, self.direct.channels)
+        self.weeks = MessageWeeks(gateway, opened, clock=clock)
 
     def can_ask(self, name: str) -> bool:
         """Whether settings and gateway allow any probe of a channel."""
@@ -96,7 +112,7 @@ class GatewayPanels:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self._supervisor = supervisor
+        self.supervisor = supervisor
         self.settings = settings
         self._clock = clock
         self._prometheus = prometheus
@@ -106,47 +122,29 @@ class GatewayPanels:
     @property
     def all(self) -> Mapping[str, GatewayPanel]:
         """The current gateways by name."""
-        controllers = self._supervisor.controllers
+        controllers = self.supervisor.controllers
         with self._lock:
             known = [panel.controller for panel in self._panels.values()]
             if len(known) != len(controllers) or not all(map(is_, known, controllers.values())):
                 before = self._panels
                 self._panels = {
-                    name: self._of(controller) for name, controller in controllers.items()
+                    name: self._of(controller, before.get(name))
+                    for name, controller in controllers.items()
                 }
                 for name, panel in before.items():
                     if panel is not self._panels.get(name):
                         panel.direct.close()
             return self._panels
 
-    def _of(self, controller: GatewayController) -> GatewayPanel:
-        known = self._panels.get(controller.gateway.name)
-        if known is not None and known.controller is controller:
-            return known
-        gateway = controller.gateway
-        name = gateway.name
-        open_messages = partial(open_source, self.settings, gateway)
-        direct = DirectReader(controller.client, gateway, open_messages, clock=self._clock)
-        return GatewayPanel(
-            name,
-            controller,
-            QrWatches(
-                controller.client,
-                controller.actions.recheck,
-                self._clock,
-                is_counted=gateway.requests_per_month is not None,
-            ),
-            known.ended if known else RecentRepairs(controller.history),
-            known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
-            direct,
-            # The listed channels: messages may be logged under another name of the channel.
-            MessageWeeks(gateway, partial(open_messages, direct.channels), clock=self._clock),
-        )
+    def _of(self, controller: GatewayController, before: GatewayPanel | None) -> GatewayPanel:
+        if before is not None and before.controller is controller:
+            return before
+        return GatewayPanel(controller, self._prometheus, self.settings, before, self._clock)
 
     @property
     def several(self) -> bool:
         """Whether there is more than one gateway, so that texts name it."""
-        return len(self._supervisor.controllers) > 1
+        return len(self.supervisor.controllers) > 1
 
     def of_request(self) -> GatewayPanel:
         """Return the gateway that the request names; a single gateway needs no name.
@@ -166,15 +164,6 @@ class GatewayPanels:
     def controller(self) -> GatewayController:
         """Return the controller of the gateway that the request names; aborts as of_request()."""
         return self.of_request().controller
-
-    @property
-    def links(self) -> ScanLinks:
-        """The scan links of all gateways."""
-        return self._supervisor.scan_links
-
-    def events_of(self, gateway: str) -> EventLog:
-        """Return a gateway's event log, also after its removal."""
-        return self._supervisor.events_of(gateway)
 
     def named(self, gateway: str) -> str | None:
         """Return the gateway's name for a URL, None if there is only one gateway."""

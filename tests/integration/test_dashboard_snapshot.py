@@ -15,8 +15,7 @@ import pytest
 
 from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.dashboard import snapshot
-from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
-from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.readings import DirectReader, Prometheus
 from reconnect_hook.dashboard.snapshot import (
     ActiveProblem,
@@ -26,7 +25,7 @@ from reconnect_hook.dashboard.snapshot import (
     GatewayPanels,
     Problem,
 )
-from reconnect_hook.dashboard.timeline import DayTimelines, MessageWeeks, Shares
+from reconnect_hook.dashboard.timeline import Shares
 from reconnect_hook.event_log import LogEntry, NewSteps
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.models import Action, AskedBy, Backoff, GatewayRow, Outcome, RepairCause
@@ -40,7 +39,7 @@ from tests.support.states import state_url
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import Channel, Status
-from zapwatch.config import GatewaySettings
+from zapwatch.config import GatewaySettings, Settings
 from zapwatch.config.readers import MessageSourceKind
 from zapwatch.gateways.base import (
     ChannelList,
@@ -86,18 +85,19 @@ class Scene:
             messages=MessageSourceKind.NONE,
             requests_per_month=None,
         )
-        service = cast(GatewayController, SimpleNamespace(history=self.history, gateway=settings))
-        watches = QrWatches(cast(Gateway, None), self.actions.recheck)
+        parts = SimpleNamespace(
+            history=self.history, gateway=settings, client=self.gateway, actions=self.actions
+        )
         self.clock = AheadClock()
-        direct = DirectReader(
+        panel = GatewayPanel(
+            cast(GatewayController, parts), prometheus, cast(Settings, None), None, self.clock
+        )
+        panel.direct = DirectReader(
             cast(Gateway, self.gateway),
             cast(GatewaySettings, settings),
             lambda _listed: None,
             clock=self.clock,
         )
-        ended, strips = RecentRepairs(self.history), DayTimelines(prometheus, "wpp")
-        weeks = cast(MessageWeeks, None)
-        panel = GatewayPanel("wpp", service, watches, ended, strips, direct, weeks)
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
         self.board = DashboardCache(panels, prometheus, AlertmanagerApi(url))
         self.say(gateway_up=1, message_log_up=1)
