@@ -178,14 +178,10 @@ class Echoes:
             lambda one: one.receiver != key, self._means.book.earlier_echoes(key)
         ):
             self._earlier[echo.sender, echo.receiver] = echo
-            self._take_up(echo)
+            self.take_up(echo)
 
-    def recall_lost(self, echoes: Iterable[Echo]) -> None:
-        """Load lost echoes of earlier probes."""
-        for echo in echoes:
-            self._take_up(echo)
-
-    def _take_up(self, echo: Echo) -> None:
+    def take_up(self, echo: Echo) -> None:
+        """Load an echo of an earlier probe."""
         sent_at = self._clock.monotonic() - echo.seconds
         self.since = min(self.since, sent_at)
         self._under_way[echo.token] = (echo.sender, echo.receiver, sent_at)

@@ -249,18 +249,15 @@ class GatewayAudits:
 class AuditRepository(GatewayAudits):
     """The audits of one gateway in the state; each method raises StateError."""
 
+    @transaction
     def want(
         self,
+        connection: sa.Connection,
         wishes: Collection[AuditWish],
         delays: tuple[float, float] = (FIRST_SECONDS, SECOND_SECONDS),
     ) -> None:
         """Queue two audits of each channel, after ``delays`` in seconds."""
-
-        def work(connection: sa.Connection) -> None:
-            want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
-
-        if wishes:
-            self._database.transact(work)
+        want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
 
     @transaction
     def want_now(self, connection: sa.Connection, channel: str) -> None:

@@ -200,8 +200,8 @@ class ProbeRun:
         last echo on the same path.
         """
         key = self._channel.key
-        lost = self._means.book.lost_echoes(key, _RECONSIDER_SECONDS)
-        self._echoes.recall_lost(lost)
+        for lost in self._means.book.lost_echoes(key, _RECONSIDER_SECONDS):
+            self._echoes.take_up(lost)
         self._echoes.listen_since()
         found = self._verdict()
         if key in found:

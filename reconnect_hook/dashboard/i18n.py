@@ -73,24 +73,16 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
     # Templates use the constants of this module by their names in lower case.
     constants = {name.lower(): value for name, value in globals().items() if name.isupper()}
+    used = (step_words, message_kind, moment, duration, number, percent, day, static, this_address)
     app.jinja_env.globals.update(
-        constants,
+        constants | {one.__name__: one for one in used},
         shows=SHOWS,
         sorts=SORTS,
         named=panels.named,
         several=lambda: panels.several,
         all_gateways=lambda: list(panels.all),
         version=__version__,
-        step_words=step_words,
-        message_kind=message_kind,
         banners=lambda problems: banners(problems, len(panels.all)),
-        moment=moment,
-        duration=duration,
-        number=number,
-        percent=percent,
-        day=day,
-        static=static,
-        this_address=this_address,
         _=gettext,
         ngettext=ngettext,
         pgettext=pgettext,

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import is_
 from typing import NamedTuple
 
 from flask import abort, request
@@ -124,16 +123,14 @@ class GatewayPanels:
         """The current gateways by name."""
         controllers = self.supervisor.controllers
         with self._lock:
-            known = [panel.controller for panel in self._panels.values()]
-            if len(known) != len(controllers) or not all(map(is_, known, controllers.values())):
-                before = self._panels
-                self._panels = {
-                    name: self._of(controller, before.get(name))
-                    for name, controller in controllers.items()
-                }
-                for name, panel in before.items():
-                    if panel is not self._panels.get(name):
-                        panel.direct.close()
+            before = self._panels
+            self._panels = {
+                name: self._of(controller, before.get(name))
+                for name, controller in controllers.items()
+            }
+            for name, panel in before.items():
+                if panel is not self._panels.get(name):
+                    panel.direct.close()
             return self._panels
 
     def _of(self, controller: GatewayController, before: GatewayPanel | None) -> GatewayPanel:
