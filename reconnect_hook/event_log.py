@@ -6,19 +6,18 @@ import enum
 import json
 import logging
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from reconnect_hook.models import Action, AskedBy, Outcome, RepairCause
+from zapwatch.server import logfmt
 
 _log = logging.getLogger("reconnect_hook")
 _MODE = 0o640
-_PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
 
 
 class EventLogError(Exception):
@@ -87,25 +86,8 @@ def _open(path: Path) -> int:
 
 def format_event(at: datetime, values: Mapping[str, object]) -> str:
     """Return the line of one event; ``at`` must be time zone aware."""
-    pairs = (f"{name}={quoted(str(v))}" for name, v in values.items() if v is not None)
+    pairs = (f"{name}={logfmt(str(v))}" for name, v in values.items() if v is not None)
     return f"{at.isoformat(timespec='seconds')} [healthcheck-sessions] {' '.join(pairs)}"
-
-
-def quoted(value: str) -> str:
-    """Return a value quoted for one line, reversibly, if it needs quotes."""
-    if _PLAIN.fullmatch(value) and value.isprintable():
-        return value
-    escaped = "".join(_escape(character) for character in value)
-    return f'"{escaped}"'
-
-
-def _escape(character: str) -> str:
-    if character in {'"', "\\"}:
-        return "\\" + character
-    if character.isprintable():
-        return character
-    # All other Unicode spaces and line ends, and lone surrogates, which UTF-8 cannot encode.
-    return character.encode("unicode_escape").decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +193,9 @@ class LoggedAttempt:
 
     def as_row(self) -> dict[str, object]:
         """Return the table's values; the steps are JSON."""
-        steps = [[round(step.at, 3), step.kind, step.words] for step in self.steps]
-        return {
-            "key": self.key,
-            "kind": self.kind,
-            "outcome": self.outcome,
-            "ended_at": self.ended_at,
-            "steps": json.dumps(steps, ensure_ascii=False, separators=(",", ":")),
-        }
+        steps = [step._replace(at=round(step.at, 3)) for step in self.steps]
+        text = json.dumps(steps, ensure_ascii=False, separators=(",", ":"))
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"steps": text}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

@@ -55,13 +55,15 @@ class LogfmtFormatter(EventFormatter):
 
     def write(self, event: dict[str, str]) -> str:
         """Return the event as logfmt."""
-        return " ".join(f"{key}={_logfmt(value)}" for key, value in event.items())
+        return " ".join(f"{key}={logfmt(value)}" for key, value in event.items())
 
 
-def _logfmt(value: str) -> str:
+def logfmt(value: str) -> str:
+    """Return a value for a logfmt line: unchanged, or a JSON string of printable characters."""
     if value and value.isprintable() and not set(value) & set(' "=\\'):
         return value
-    return json.dumps(value, ensure_ascii=not value.isprintable())
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in quoted)
 
 
 FORMATTERS = {"logfmt": LogfmtFormatter, "json": EventFormatter}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
+import json
 import logging
 import re
 import threading
@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconnect_hook.event_log import EventLog, EventLogError, format_event, quoted
+from reconnect_hook.event_log import EventLog, EventLogError, format_event
+from zapwatch.server import logfmt
 
 _AT = dt.datetime(2026, 2, 9, 8, 15, 2, tzinfo=dt.timezone(dt.timedelta(hours=-3)))
 _TEXT = st.text(st.characters(), max_size=60)
@@ -46,15 +47,15 @@ def test_a_line_looks_as_it_is_promised() -> None:
         ('say "hi"', r'"say \"hi\""'),
         ("back\\slash", r'"back\\slash"'),
         ("two\nlines\r", r'"two\nlines\r"'),
-        ("\x1b[31m", r'"\x1b[31m"'),
-        ("a\u2028b\x85", r'"a\u2028b\x85"'),
+        ("\x1b[31m", r'"\u001b[31m"'),
+        ("a\u2028b\x85ã", r'"a\u2028b\u0085ã"'),
         ("\u202egnp", r'"\u202egnp"'),
         ("ação", "ação"),
         ("\ud800", r'"\ud800"'),
     ],
 )
 def test_values_are_quoted_where_they_must_be(value: str, shown: str) -> None:
-    assert quoted(value) == shown
+    assert logfmt(value) == shown
 
 
 @given(_TEXT)
@@ -67,8 +68,8 @@ def test_no_input_makes_a_second_line_or_a_second_pair(value: str) -> None:
     line.encode()  # a file can hold it
     found = re.fullmatch(r'\S+ \S+ channel=("(?:[^"\\]|\\.)*"|[^\s"=]+) outcome=failed', line)
     assert found, line
-    # It can be read back: the escapes are Python's.
-    assert (ast.literal_eval(found[1]) if found[1].startswith('"') else found[1]) == value
+    # It can be read back: the escapes are JSON's.
+    assert (json.loads(found[1]) if found[1].startswith('"') else found[1]) == value
 
 
 def test_it_makes_its_folder_and_appends(tmp_path: Path) -> None:
