@@ -44,14 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "serve":
             return _serve(settings, read, config_check=options.config_check)
         accept_hangup()
+        # An interrupted command has failed.
+        end_on_signals(code=1)
         if options.command == "probe":
-            end_on_signals(code=1)
             from reconnect_hook.commands import run_probe
 
             kind = None if options.kind is None else ProbeKind(options.kind)
             return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
         if options.command == "audit":
-            end_on_signals(code=1)
             from reconnect_hook.commands import run_audit
 
             return run_audit(
@@ -69,8 +69,6 @@ def main(arguments: list[str] | None = None) -> int:
                 replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
             )
             settings = replace(settings, gateways=tuple(gateways))
-        # An interrupted check is a failed check.
-        end_on_signals(code=1)
         from reconnect_hook.check import run_check
 
         return run_check(settings, dry_run=options.dry_run, verbose=options.verbose)

@@ -7,13 +7,13 @@ import hmac
 import secrets
 import threading
 from collections import OrderedDict
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import request
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
+from werkzeug.http import parse_cookie
 from werkzeug.wrappers import Response as AnyResponse
 from werkzeug.wsgi import get_host
 
@@ -49,11 +49,7 @@ class TokenAuth:
         given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))
         if given is not None:
             return self._is_token(given)
-        try:
-            cookies = SimpleCookie(environ.get("HTTP_COOKIE", ""))
-        except CookieError:
-            return False
-        return _COOKIE in cookies and self._is_open(cookies[_COOKIE].value)
+        return self._is_open(parse_cookie(environ).get(_COOKIE, ""))
 
     def has_credentials(self, environ: WSGIEnvironment) -> bool:
         """Whether a request's headers have a token, right or wrong."""

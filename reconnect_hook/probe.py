@@ -156,15 +156,12 @@ class ProbeRun:
             self._means.note(StepKind.QUERIED, channel.id)
             self._evidence.answered[channel.key] = self._means.book.clock.monotonic()
             return True
-        self._check_gateway()
-        return False
-
-    def _check_gateway(self) -> None:
-        """Raise UnableError if the whole gateway is down, as behind a proxy's error pages."""
+        # The whole gateway may be down, as behind a proxy's error pages.
         try:
             self._means.client.list_channels()
         except GatewayError:
             raise UnableError(_UNREACHABLE) from None
+        return False
 
     # Echoes.
 

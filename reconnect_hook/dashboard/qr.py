@@ -21,7 +21,6 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     Operation,
     PairingCode,
-    QrAnswer,
     QrKind,
 )
 
@@ -256,9 +255,10 @@ class QrWatches:
         image: QrImage | None = None
         try:
             answer = self._client.qr(watch.channel)
-            state = _state_of(answer)
+            state = _STATES[answer.kind]
             if answer.kind is QrKind.QR:
                 started_at = float("-inf")
+                state = QrState.NO_IMAGE if answer.image is None else state
             if answer.image is not None:
                 image = read(answer.image, self._client.get_image)
             elif (
@@ -292,11 +292,6 @@ _STATES = {
     QrKind.INITIALIZING: QrState.STARTING,
     QrKind.NOT_STARTED: QrState.STARTING,
 }
-
-
-def _state_of(answer: QrAnswer) -> QrState:
-    has_none = answer.kind is QrKind.QR and answer.image is None
-    return QrState.NO_IMAGE if has_none else _STATES[answer.kind]
 
 
 def _is_recent(watch: _QrWatch, now: float) -> bool:
