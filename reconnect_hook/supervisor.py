@@ -197,17 +197,14 @@ class HookSupervisor:
         with self._lock:
             before = self._controllers
             settings = replace(self._settings, gateways=tuple(gateways))
-            stays = {
-                gateway.name
-                for gateway in gateways
-                if gateway.name in before and before[gateway.name].gateway == gateway
-            }
+            wanted = {gateway.name: gateway for gateway in gateways}
+            stay = {name: one for name, one in before.items() if one.gateway == wanted.get(name)}
             made = {
-                gateway.name: GatewayController(
+                name: GatewayController(
                     settings, gateway, self._store, self._metrics, self._scheduler
                 )
-                for gateway in gateways
-                if gateway.name not in stays
+                for name, gateway in wanted.items()
+                if name not in stay
             }
             # Before any change, since the state may fail.
             try:
@@ -220,10 +217,8 @@ class HookSupervisor:
                 for name in made.keys() - before.keys():
                     self._metrics.forget(name)
                 raise
-            self._controllers = {
-                gateway.name: made.get(gateway.name) or before[gateway.name] for gateway in gateways
-            }
-            old = [one for name, one in before.items() if name not in stays]
+            self._controllers = {name: (stay | made)[name] for name in wanted}
+            old = [one for name, one in before.items() if name not in stay]
             self._scheduler.remove([one.reconciler for one in old], RELOAD_SECONDS)
             for one in old:
                 one.close()

@@ -90,7 +90,10 @@ class DayTimelines:
             f'max by (channel) (max_over_time(ALERTS{{alertname=~"{_SILENCE}",alertstate="firing",'
             f"gateway={self._gateway}}}[{QUARTER_SECONDS}s]))"
         )
-        found: dict[str, dict[int, TimelineState]] = {}
+        found = {
+            key: {q: s for q, s in cells.items() if first <= q < begin}
+            for key, cells in self._cells.items()
+        }
         for key, quarter, value in self._ask(connected, begin, last):
             state = TimelineState.CONNECTED if value == 1 else TimelineState.DISCONNECTED
             found.setdefault(key, {})[quarter] = state
@@ -98,13 +101,7 @@ class DayTimelines:
             cells = found.setdefault(key, {})
             if cells.get(quarter) is not TimelineState.DISCONNECTED:
                 cells[quarter] = TimelineState.SILENT
-        kept = {
-            key: {q: s for q, s in cells.items() if first <= q < begin}
-            for key, cells in self._cells.items()
-        }
-        for key, cells in found.items():
-            kept.setdefault(key, {}).update(cells)
-        self._cells = {key: cells for key, cells in kept.items() if cells}
+        self._cells = {key: cells for key, cells in found.items() if cells}
         # Query the current quarter again, and the one before it for late scrapes.
         self._until = last - 1
         return {key: spans_of(cells, first) for key, cells in self._cells.items()}
