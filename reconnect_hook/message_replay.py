@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -54,8 +54,6 @@ _TOGETHER = 100  # messages read into memory at once
 _MOST_BYTES = 1024 * 1024  # of an answer; only its status is used
 
 DIED = "the program that sent it ended before the answer"
-
-
 _AGAIN = (Replay.REFUSED, Replay.GONE)
 
 
@@ -255,17 +253,13 @@ class ReplayRepository(GatewayAudits):
             want_audits(connection, self._gateway, [wish], at, delays=delays)
 
 
-class _Delivers(Protocol):
-    def post(self, channel: str, event: Mapping[str, Any]) -> tuple[Replay, str]: ...
-
-
 @dataclass(slots=True)
 class _Run:
     """One channel's delivery: the current claim, and the results so far."""
 
     claim: Claim
     messages: MessageSource
-    consumer: _Delivers
+    consumer: Consumer
     results: Counter[Replay] = field(default_factory=Counter)
     oldest: float | None = None
     refused: int = 0
@@ -281,7 +275,7 @@ class MessageReplayer:
         repository: ReplayRepository,
         client: Gateway,
         messages: MessageSource | None,
-        consumer: _Delivers | None,
+        consumer: Consumer | None,
         events: EventLog,
         count: Callable[[str, Replay], None],
         mode: ReplayMode,

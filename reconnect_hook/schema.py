@@ -306,14 +306,12 @@ def configuration() -> Config:
 def _version(connection: sa.Connection) -> str | None:
     """Return the current revision, None for an empty database."""
     tables = sa.inspect(connection)
-    version = None
     if tables.has_table(VERSION_TABLE):
-        version = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
-    first = version is None and tables.has_table("repairs")
+        version_num = sa.column("version_num", sa.String)
+        return connection.scalar(sa.select(version_num).select_from(sa.table(VERSION_TABLE)))
+    columns = tables.get_columns("repairs") if tables.has_table("repairs") else ()
     # A column of the first tables, which recorded no revision.
-    if first and any(column["name"] == "not_before" for column in tables.get_columns("repairs")):
-        version = "0001"
-    return version
+    return "0001" if any(column["name"] == "not_before" for column in columns) else None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -22,7 +22,7 @@ from reconnect_hook.echo import ProbeContext
 from reconnect_hook.event_log import EventLog
 from reconnect_hook.history import Attempt, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, Replay
-from reconnect_hook.message_replay import MessageReplayer, ReplayRepository
+from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, Backoff, ChannelRow, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
@@ -374,7 +374,7 @@ class WorldHook:
             ReplayRepository(self.database, GATEWAY),
             world.client,
             messages,
-            world.consumer,
+            cast(Consumer, world.consumer),
             world.events,
             counts.count_replay,
             options.replay,
