@@ -6,12 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
-from reconnect_hook.echo import (
-    PostponedError,
-    ProbeContext,
-    QueryFailedOnceError,
-    UnableError,
-)
+from reconnect_hook.echo import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
 from reconnect_hook.message_audit import Audit, AuditResult
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import ProbeOutcome

@@ -22,15 +22,7 @@ from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode
-from zapwatch.db import (
-    Database,
-    StateError,
-    add_missing,
-    now,
-    now_column,
-    transaction,
-    upsert,
-)
+from zapwatch.db import Database, StateError, add_missing, now, now_column, transaction, upsert
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.message import Delivered, MessageLogError, Received, ReceivedMessage, Wanted
 from zapwatch.messages.source import MessageSource, no_pause

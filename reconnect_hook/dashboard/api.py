@@ -11,29 +11,14 @@ from werkzeug.exceptions import HTTPException
 
 from reconnect_hook.app import as_json, as_json_error
 from reconnect_hook.auth import TokenAuth
-from reconnect_hook.dashboard.channel_view import (
-    ChannelFilter,
-    ChannelHealth,
-    ChannelView,
-)
-from reconnect_hook.dashboard.scan import (
-    create_link,
-    pairing_answer,
-    revoke_link,
-    usable_name,
-)
+from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelHealth, ChannelView
+from reconnect_hook.dashboard.scan import create_link, pairing_answer, revoke_link, usable_name
 from reconnect_hook.dashboard.snapshot import DashboardCache
 from reconnect_hook.event_log import LoggedAttempt
 from reconnect_hook.history import Attempt
 from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions
-from reconnect_hook.scan_links import (
-    HOURS,
-    MOST_LINKS,
-    LinkKind,
-    ScanLink,
-    TooManyLinksError,
-)
+from reconnect_hook.scan_links import HOURS, MOST_LINKS, LinkKind, ScanLink, TooManyLinksError
 from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import AmbiguousNameError, channel_key
 from zapwatch.http import parse_json

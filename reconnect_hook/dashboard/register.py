@@ -25,12 +25,7 @@ from reconnect_hook.dashboard.docs import Documentation
 from reconnect_hook.dashboard.readings import Prometheus
 from reconnect_hook.dashboard.scan import ScanDialogs, ScanPage
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
-from reconnect_hook.dashboard.views import (
-    ChannelPage,
-    NotificationsPage,
-    OverviewPage,
-    error_page,
-)
+from reconnect_hook.dashboard.views import ChannelPage, NotificationsPage, OverviewPage, error_page
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import AmbiguousNameError

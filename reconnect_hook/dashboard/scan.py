@@ -6,15 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 
-from flask import (
-    Blueprint,
-    Response,
-    abort,
-    make_response,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -26,13 +18,7 @@ from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
 from reconnect_hook.dashboard.timeline import ConnectedShares
 from reconnect_hook.event_log import EventLog
-from reconnect_hook.scan_links import (
-    HOURS,
-    MAX_NAME_LENGTH,
-    LinkKind,
-    ScanLink,
-    TooManyLinksError,
-)
+from reconnect_hook.scan_links import HOURS, MAX_NAME_LENGTH, LinkKind, ScanLink, TooManyLinksError
 from zapwatch.channels import Status, channel_key
 from zapwatch.config import hook_link
 from zapwatch.db import StateError
