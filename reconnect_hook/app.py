@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,44 +217,34 @@ def add_settings(
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatState:
-    """The last heartbeat since the hook's start; times are Unix seconds."""
-
-    is_set: bool
-    """Whether HEARTBEAT_URL is set."""
-    since: float
-    """When the hook started to wait for heartbeats."""
-    arrived_at: float | None = None
-    """When Alertmanager last sent one."""
-    sent_at: float | None = None
-    """When the service last accepted one."""
-    error: str = ""
-    """Why it did not accept the last one; empty if it did."""
-
-
 class Heartbeat:
-    """Calls HEARTBEAT_URL; thread-safe, since each change is one assignment."""
+    """Calls HEARTBEAT_URL, and keeps the last heartbeat since the hook's start; thread-safe."""
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._client = HttpClient(url) if url else None
-        self.state = HeartbeatState(is_set=bool(url), since=self._clock.time())
+        self.is_set = bool(url)
+        """Whether HEARTBEAT_URL is set."""
+        self.since = self._clock.time()
+        """When the hook started to wait for heartbeats, Unix seconds as the next two."""
+        self.arrived_at: float | None = None
+        """When Alertmanager last sent one."""
+        self.sent_at: float | None = None
+        """When the service last accepted one."""
+        self.error = ""
+        """Why it did not accept the last one; empty if it did."""
 
     def send(self) -> None:
         """Call the service. A failure is logged once and retried with the next heartbeat."""
-        before = self.state
         now = self._clock.time()
-        if self._client is None:
-            self.state = replace(before, arrived_at=now)
-            return
-        error = _call(self._client)
-        if error and error != before.error:
+        error = _call(self._client) if self._client else ""
+        if error and error != self.error:
             _log.warning("HEARTBEAT_URL: %s", error)
-        if before.error and not error:
+        if self.error and not error:
             _log.info("HEARTBEAT_URL: heartbeats are accepted again")
-        sent_at = before.sent_at if error else self._clock.time()
-        self.state = replace(before, arrived_at=now, sent_at=sent_at, error=error)
+        if self._client and not error:
+            self.sent_at = self._clock.time()
+        self.error, self.arrived_at = error, now
 
 
 def _call(client: HttpClient) -> str:

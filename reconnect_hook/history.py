@@ -35,7 +35,6 @@ _GONE_SECONDS = 300.0  # as in the rule WhatsAppChannelGone
 class Waiting:
     """A queued repair; ``due_at`` is None while it runs. Times are Unix seconds."""
 
-    channel: str
     reason: RepairCause
     accepted_at: float
     due_at: float | None
@@ -101,7 +100,6 @@ class RepairHistory:
             {row.key: row for row in rows if row.listed},
             {
                 row.key: Waiting(
-                    row.channel,
                     row.cause,
                     row.since,
                     None

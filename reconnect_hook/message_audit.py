@@ -423,18 +423,18 @@ def prune_audits(
     The list was read ``ago`` seconds ago; later audits may be of newer channels.
     """
 
-    def work(connection: sa.Connection) -> None:
+    def work(connection: sa.Connection, at: float) -> None:
+        row = message_audit.c
         # Of all gateways, since removed ones have no other pruning.
-        at = sa.func.coalesce(message_audit.c.due_at, message_audit.c.audited_at, 0.0)
-        gone = at < now(connection) - _KEEP_SECONDS
-        connection.execute(sa.delete(message_audit).where(gone))
-        at = sa.func.coalesce(message_audit.c.audited_at, message_audit.c.due_at, 0.0)
-        mine = (message_audit.c.gateway == gateway, at <= now(connection) - ago)
-        keys = connection.scalars(sa.select(message_audit.c.key).where(*mine)).all()
+        is_old = sa.func.coalesce(row.due_at, row.audited_at, 0.0) < at - _KEEP_SECONDS
+        connection.execute(sa.delete(message_audit).where(is_old))
+        known_at = sa.func.coalesce(row.audited_at, row.due_at, 0.0)
+        mine = (row.gateway == gateway, known_at <= at - ago)
+        keys = connection.scalars(sa.select(row.key).where(*mine)).all()
         for key in set(keys) - {_WHOLE, *listed}:
-            connection.execute(sa.delete(message_audit).where(*mine, message_audit.c.key == key))
+            connection.execute(sa.delete(message_audit).where(*mine, row.key == key))
 
-    database.transact(work)
+    database.transact_at(work)
 
 
 # The work.

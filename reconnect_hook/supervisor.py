@@ -175,17 +175,13 @@ class HookSupervisor:
         self._store = store
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._controllers: Mapping[str, GatewayController] = {}
-        self._scheduler = Scheduler(store.database)
-
-    @property
-    def controllers(self) -> Mapping[str, GatewayController]:
+        self.controllers: Mapping[str, GatewayController] = {}
         """The current gateways by name: an immutable snapshot, replaced as a whole."""
-        return self._controllers
+        self._scheduler = Scheduler(store.database)
 
     def events_of(self, gateway: str) -> EventLog:
         """Return a gateway's event log, also after its removal."""
-        known = self._controllers.get(gateway)
+        known = self.controllers.get(gateway)
         return known.events if known else self._store.events.with_pairs(gateway=gateway)
 
     def apply_config(self, gateways: Sequence[GatewaySettings]) -> None:
@@ -195,7 +191,7 @@ class HookSupervisor:
         flight have ended. Raises StateError.
         """
         with self._lock:
-            before = self._controllers
+            before = self.controllers
             settings = replace(self._settings, gateways=tuple(gateways))
             wanted = {gateway.name: gateway for gateway in gateways}
             stay = {name: one for name, one in before.items() if one.gateway == wanted.get(name)}
@@ -217,7 +213,7 @@ class HookSupervisor:
                 for name in made.keys() - before.keys():
                     self._metrics.forget(name)
                 raise
-            self._controllers = {name: (stay | made)[name] for name in wanted}
+            self.controllers = {name: (stay | made)[name] for name in wanted}
             old = [one for name, one in before.items() if name not in stay]
             self._scheduler.remove([one.reconciler for one in old], RELOAD_SECONDS)
             for one in old:
@@ -225,11 +221,11 @@ class HookSupervisor:
             self._scheduler.add(one.reconciler for one in made.values())
             if not self._scheduler.is_alive:
                 self._scheduler.start()
-            for name in before.keys() - self._controllers.keys():
+            for name in before.keys() - self.controllers.keys():
                 self._metrics.forget(name)
 
     def stop(self, seconds: float) -> None:
         """Stop; the next leader resumes work that does not end within ``seconds``."""
         self._scheduler.stop(seconds)
-        for one in self._controllers.values():
+        for one in self.controllers.values():
             one.close()

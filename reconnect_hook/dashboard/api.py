@@ -16,7 +16,7 @@ from reconnect_hook.dashboard.scan import create_link, pairing_answer, revoke_li
 from reconnect_hook.dashboard.snapshot import DashboardCache
 from reconnect_hook.event_log import LoggedAttempt
 from reconnect_hook.history import Attempt
-from reconnect_hook.message_audit import MessageAuditor
+from reconnect_hook.message_audit import LastAudit, MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.scan_links import HOURS, MOST_LINKS, LinkKind, ScanLink, TooManyLinksError
 from zapwatch.alertmanager import AlertmanagerError
@@ -59,7 +59,7 @@ class DashboardApi:
         add(pair, "pairing_code", self._pairing_code, methods=["POST"])
         routes.before_request(self._check)
         routes.register_error_handler(HTTPException, _http_error)
-        routes.register_error_handler(AmbiguousNameError, _ambiguous_name)
+        routes.register_error_handler(AmbiguousNameError, lambda error: _error(404, str(error)))
         return routes
 
     def _check(self) -> None:
@@ -113,11 +113,7 @@ class DashboardApi:
         """Return the result of the channel's last audit."""
         key = channel_key(channel)
         last = self._auditor().repository.last(key).get(key)
-        if last is None:
-            return as_json(200, {"audit": None})
-        told = asdict(last)
-        del told["channel"]
-        return as_json(200, {"audit": told})
+        return as_json(200, {"audit": last and _without(last, "channel")})
 
     def _audit_now(self, channel: str) -> Response:
         """Queue an audit of the last day; it runs if the gateway lists the channel."""
@@ -215,10 +211,6 @@ def _error(status: int, words: str) -> Response:
     return as_json(status, {"error": words})
 
 
-def _ambiguous_name(error: AmbiguousNameError) -> Response:
-    return _error(404, str(error))
-
-
 def _body() -> Mapping[str, Any]:
     try:
         body = parse_json(request.get_data()) if request.is_json else None
@@ -255,9 +247,12 @@ def _channel(row: ChannelView) -> dict[str, object]:
     }
 
 
+def _without(told: Attempt | LastAudit, *hidden: str) -> dict[str, object]:
+    return {name: value for name, value in asdict(told).items() if name not in hidden}
+
+
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    hidden = {"id", "key", "channel"}
-    return {name: value for name, value in asdict(attempt).items() if name not in hidden}
+    return _without(attempt, "id", "key", "channel")
 
 
 def _logged(attempt: LoggedAttempt) -> dict[str, object]:

@@ -52,10 +52,7 @@ from zapwatch.messages.source import open_source
 class UnnamedGatewayError(NotFound):
     """The request must name one of several gateways."""
 
-    @property
-    def name(self) -> str:
-        """The error text of the response."""
-        return "there are several gateways: add ?gateway= and the name of one"
+    name = "there are several gateways: add ?gateway= and the name of one"
 
 
 class GatewayPanel:
@@ -75,13 +72,9 @@ class GatewayPanel:
         self.controller = controller
         is_counted = gateway.requests_per_month is not None
         self.watches = QrWatches(client, controller.actions.recheck, clock, is_counted=is_counted)
-        self.ended: RecentRepairs
-        self.strips: DayTimelines
-        if before is None:
-            self.ended = RecentRepairs(controller.history)
-            self.strips = DayTimelines(prometheus, self.name, clock=clock)
-        else:
-            self.ended, self.strips = before.ended, before.strips
+        self.ended: RecentRepairs = before.ended if before else RecentRepairs(controller.history)
+        strips = DayTimelines(prometheus, self.name, clock=clock)
+        self.strips: DayTimelines = before.strips if before else strips
         open_messages = partial(open_source, settings, gateway)
         self.direct = DirectReader(client, gateway, open_messages, clock=clock)
         # The listed channels: messages may be logged under another name of the channel.

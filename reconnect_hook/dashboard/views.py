@@ -110,7 +110,6 @@ class OverviewPage:
             tag=self._tag(snapshot),
             head=self._head(snapshot),
             listing=listing,
-            gateways=list(self._panels.all),
             counts=count_by_health(snapshot.rows.values(), snapshot.blind),
             rows=Markup("").join(self._row(snapshot, row, language) for row in rows),
             shown=bool(rows),
@@ -248,13 +247,13 @@ class ChannelPage:
             name=name,
             row=row,
             gateway=panel.name,
+            panel=panel,
             problems=snapshot.problems_of(panel.name),
             episodes=None if attempts is None else episodes(attempts)[:_EPISODES],
             logged=_read(history.logged, name, ()),
             chart=chart,
             by_minutes=by_minutes,
             day_by_messages=strip != known,
-            source=panel.controller.gateway.messages,
             has_week=bool(hours),
             shares=row.shares if row else Shares(),
             silence=self._silence(panel, name),
@@ -263,9 +262,6 @@ class ChannelPage:
             missed=_read(auditor.repository.missed, name, ()),
             can_audit=auditor.can_know,
             can_replay=not panel.controller.replayer.why_not,
-            can_ask=panel.can_ask(name),
-            can_pair=panel.controller.client.can_pair,
-            phone=panel.number_of(name),
         )
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
@@ -397,7 +393,7 @@ class NotificationsPage:
             logged_in=True,
             was_sent="sent" in request.args,
             failures=self._failures(),
-            heartbeat=self._heartbeat.state,
+            heartbeat=self._heartbeat,
         )
 
     def _failures(self) -> list[tuple[str, float]] | None:
@@ -416,14 +412,14 @@ class NotificationsPage:
 
     def _heartbeat_status(self) -> str:
         """Return the heartbeat's status: off, waiting, sent, refused or late."""
-        state = self._heartbeat.state
-        if not state.is_set:
+        beat = self._heartbeat
+        if not beat.is_set:
             return "off"
-        if self._clock.time() - (state.arrived_at or state.since) > LATE_SECONDS:
+        if self._clock.time() - (beat.arrived_at or beat.since) > LATE_SECONDS:
             return "late"
-        if state.arrived_at is None:
+        if beat.arrived_at is None:
             return "waiting"
-        return "refused" if state.error else "sent"
+        return "refused" if beat.error else "sent"
 
     def _test(self) -> AnyResponse:
         try:

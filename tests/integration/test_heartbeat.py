@@ -41,22 +41,22 @@ def _post(http: FlaskClient, status: str = "firing", token: str = TOKEN) -> int:
 def test_a_firing_watchdog_with_the_token_calls_the_service(service: Service) -> None:
     heartbeat = Heartbeat(service.url)
     http = _client(heartbeat)
-    assert heartbeat.state.is_set
+    assert heartbeat.is_set
     assert _post(http, token="wrong") == 401
     assert _post(http, status="resolved") == 200
     assert service.beats == 0
     assert _post(http) == 200
     assert service.beats == 1
-    assert heartbeat.state.sent_at is not None
-    assert heartbeat.state.error == ""
+    assert heartbeat.sent_at is not None
+    assert heartbeat.error == ""
 
 
 def test_without_an_address_a_heartbeat_is_noted_and_nothing_is_called() -> None:
     heartbeat = Heartbeat("")
     assert _post(_client(heartbeat)) == 200
-    assert not heartbeat.state.is_set
-    assert heartbeat.state.arrived_at is not None
-    assert heartbeat.state.sent_at is None
+    assert not heartbeat.is_set
+    assert heartbeat.arrived_at is not None
+    assert heartbeat.sent_at is None
 
 
 def test_a_service_that_fails_is_named_once_without_its_address(
@@ -68,12 +68,12 @@ def test_a_service_that_fails_is_named_once_without_its_address(
     with caplog.at_level(logging.INFO, "reconnect_hook"):
         # Alertmanager has done its part: it must not try again, nor count it as a failure.
         assert [_post(http), _post(http)] == [200, 200]
-        assert heartbeat.state.error == "HTTP 404"
-        assert heartbeat.state.sent_at is None
+        assert heartbeat.error == "HTTP 404"
+        assert heartbeat.sent_at is None
         service.status = 200
         assert _post(http) == 200
     assert [record.getMessage() for record in caplog.records] == [
         "HEARTBEAT_URL: HTTP 404",
         "HEARTBEAT_URL: heartbeats are accepted again",
     ]
-    assert heartbeat.state.error == ""
+    assert heartbeat.error == ""
