@@ -154,7 +154,7 @@ class ProbeRepository:
 
     @transaction
     def note_echo(self, connection: sa.Connection, /, token: str, **values: bool) -> None:
-        """Record whether an echo was ``heard``, or surely ``sent``: only then it can be lost."""
+        """Record whether an echo was ``heard``, or surely ``sent``: others never count as lost."""
         mine = (echoes.c.gateway == self._gateway, echoes.c.token == token)
         connection.execute(sa.update(echoes).where(*mine).values(values))
 
