@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.models import AskedBy, Intent, Phase, RepairCause
+from reconnect_hook.models import AskedBy, Intent, Phase, ProbeOutcome, RepairCause
 from reconnect_hook.schema import channel, echoes
 from tests.support.world import GATEWAY, Options, Turn, World
-from zapwatch.channels import ByName, Status
+from zapwatch.channels import ByName, Channel, Status
 from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayErrorKind, WebhookConfig
@@ -169,6 +169,17 @@ def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
     world.restart()
     world.run(200)
     assert [ended.reason for ended in world.ended()] == ["probe_failed"]
+
+
+def test_who_was_heard_is_not_asked_and_may_take_part_in_echoes_again(world: World) -> None:
+    book = world.hook.probing.book
+    _suspect(world)
+    loja = Channel("loja", Status.CONNECTED)
+    book.end("loja", ProbeKind.ECHO, ProbeOutcome.UNDECIDED, [loja])
+    assert book.suspended() == {"loja"}
+    world.message()
+    world.run(10)
+    assert (book.suspended(), world.gateway.calls) == (set(), [])
 
 
 def test_whoever_takes_up_what_a_person_has_asked_knows_it_again(
