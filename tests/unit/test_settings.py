@@ -258,6 +258,10 @@ _TEACHES = (
             )
             for name in ("MESSAGE_LOG_URL", "HOOK_STATE_URL")
         ),
+        (
+            {"MESSAGE_LOG_URL": f"{_URL}?charset=klingon"},
+            "MESSAGE_LOG_URL has no MySQL character set, such as utf8mb4, behind charset=",
+        ),
         *(
             row
             for name in ("WPP_GATEWAY", "PROMETHEUS", "ALERTMANAGER")

@@ -345,11 +345,8 @@ class Reader:
 
     def charset(self, name: str, default: str | None = None) -> str:
         """Return a character set known to MySQL's driver."""
-        # A late import: no other setting needs the driver.
-        from pymysql.charset import charset_by_name  # noqa: PLC0415
-
         text = self.text(name, default).lower()
-        if charset_by_name(text) is None:
+        if not _is_charset(text):
             raise self.wrong(name, f"must be a MySQL character set such as {default}")
         return text
 
@@ -379,6 +376,9 @@ class Reader:
                 create_engine(url)
         except (ArgumentError, TypeError, ValueError):
             raise self.wrong(name, "has a wrong value behind its ?") from None
+        charset = url.query.get("charset")
+        if charset is not None and not (isinstance(charset, str) and _is_charset(charset)):
+            raise self.wrong(name, "has no MySQL character set, such as utf8mb4, behind charset=")
         return url
 
 
@@ -390,6 +390,14 @@ def split_url(text: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
+def _is_charset(text: str) -> bool:
+    """Whether MySQL's driver knows a character set, which it would fail without naming."""
+    # A late import: no other setting needs the driver.
+    from pymysql.charset import charset_by_name  # noqa: PLC0415
+
+    return charset_by_name(text) is not None
 
 
 def _is_short_number(text: str) -> bool:
