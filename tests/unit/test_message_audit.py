@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from reconnect_hook.message_audit import Audit, AuditResult, judge
+from reconnect_hook.message_audit import Audit, AuditResult, MessageAuditor, judge
+from tests.support.clock import HandMovedClock
 from tests.support.memory import least_peak
+from zapwatch.channels import Channel, Status
+from zapwatch.config.readers import AuditMode
 from zapwatch.gateways.helpers import Entry, read_chats
 from zapwatch.messages.message import Delivered, IdSet, Received, Wanted, bare_id, seconds_of
 
@@ -89,6 +93,33 @@ def test_a_message_of_two_chats_counts_once() -> None:
     received = read_chats([[[_entry("A")]], [[_entry("A"), _entry("B")]]], Wanted(0, _NOW))
     assert received == Received(received.messages, count=2)
     assert [one.id for one in received.messages] == ["A", "B"]
+
+
+def test_an_audit_reads_log_and_gateway_by_the_name_in_events_since_the_outage() -> None:
+    clock = HandMovedClock()
+    asked: list[Any] = []
+    since = clock.time() - 3600
+    loja = Channel("Loja 1", Status.CONNECTED, alias="ABCDEF")
+
+    def delivered(keys: Collection[str], begin: float, _pause: object) -> Delivered:
+        asked.append((keys, begin))
+        return Delivered(lambda key, ids: {"B"} & set(ids) if key == "ABCDEF" else (), keys)
+
+    def received(channel: Channel, wanted: Wanted) -> Received:
+        asked.append((channel, wanted.since))
+        rows = [Entry(clock.time() - 600, id_, "text", "1@c.us") for id_ in "ABC"]
+        return read_chats([[rows]], wanted)
+
+    one: Any = SimpleNamespace(
+        recorded=lambda *_: (set(), set()),
+        received=received,
+        delivered=delivered,
+        delivery_seconds=300,
+    )
+    auditor = MessageAuditor(one, one, one, one, lambda *_: None, AuditMode.OFF, clock=clock)
+    [(_, audit)] = auditor.audit([(loja, since)])
+    assert asked == [(["ABCDEF"], since), (loja, since)]
+    assert (audit.result, [message.id for message in audit.missed]) == ("missed", ["A", "C"])
 
 
 def test_a_day_of_messages_takes_little_memory() -> None:
