@@ -23,7 +23,7 @@ from zapwatch.channels import (
 )
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
-from zapwatch.db import Database, StateError
+from zapwatch.db import Database, StateError, make_table
 from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import EventStore, StoredMessages
@@ -390,16 +390,13 @@ def _open(
     return None
 
 
-_CHECKPOINTS = sa.Table(
-    "message_checkpoint",
+_CHECKPOINTS = make_table(
     sa.MetaData(),
+    "message_checkpoint",
     sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
     # Hash of the source, since a checkpoint is only valid for the same log and kind of source.
     sa.Column("source", sa.String(64), nullable=False),
     sa.Column("checkpoint", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
-    mysql_engine="InnoDB",
-    mysql_charset="utf8mb4",
-    mysql_collate="utf8mb4_bin",
 )
 
 
