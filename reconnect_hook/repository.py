@@ -338,7 +338,7 @@ _RAISES = {
             {name: sa.bindparam(name) for name in ("gateway", "key", *_RAISED)}
         )
     )
-    for dialect in ("sqlite", "mysql", "mariadb")
+    for dialect in ("sqlite", "mysql")
 }
 
 

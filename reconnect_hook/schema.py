@@ -232,7 +232,7 @@ listed_channels = _table(
     "listed_channels",
     sa.Column("gateway", _KEY, primary_key=True),
     # JSON by key: [id, time since which it is missing (Unix seconds) or null].
-    sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
+    sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql"), nullable=False),
 )
 """The channels of each gateway's list at the last ``check``."""
 

@@ -28,7 +28,6 @@ _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
 _TRIES = 8  # of a transaction that collides with another
 _CHUNK = 1000  # rows that one statement deletes
-_MYSQL_KINDS = ("mysql", "mariadb")  # SQLAlchemy's dialects of mysql:// and mariadb://
 _MODE = 0o600  # the file names the channels, and write access to it can trigger repairs
 
 
@@ -220,11 +219,14 @@ _NOW = sa.text(f"SELECT {_UNIX_NOW}")
 
 def make_table(metadata: sa.MetaData, name: str, *parts: SchemaItem) -> sa.Table:
     """Return a table with a binary collation: others treat some distinct keys as equal."""
-    options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
-    named: dict[str, Any] = {
-        f"{kind}_{key}": value for kind in _MYSQL_KINDS for key, value in options.items()
-    }
-    return sa.Table(name, metadata, *parts, **named)
+    return sa.Table(
+        name,
+        metadata,
+        *parts,
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+    )
 
 
 def add_missing(
@@ -259,8 +261,7 @@ def delete_chunk(connection: sa.Connection, table: sa.Table, which: sa.ColumnEle
     if connection.dialect.name == "sqlite":
         row_id = sa.literal_column("rowid", sa.Integer)
         which = row_id.in_(sa.select(row_id).select_from(table).where(which).limit(_CHUNK))
-    limit = {f"{kind}_limit": _CHUNK for kind in _MYSQL_KINDS}
-    delete = sa.delete(table).where(which).with_dialect_options(**limit)
+    delete = sa.delete(table).where(which).with_dialect_options(mysql_limit=_CHUNK)
     return connection.execute(delete).rowcount >= _CHUNK
 
 

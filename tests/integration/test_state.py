@@ -43,7 +43,6 @@ from reconnect_hook.repository import (
 )
 from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.schema import channel, missed_message, open_state, repair_log
-from tests.support.mariadb import MYSQLD
 from tests.support.states import StateClock, firing, open_rows, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
@@ -62,8 +61,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
         return sqlite_url(tmp_path)
     made = request.getfixturevalue("database")
     assert isinstance(made, sa.URL)
-    # Other tests use mysql://, which is another dialect of SQLAlchemy.
-    return made if MYSQLD else made.set(drivername="mariadb+pymysql")
+    return made
 
 
 @pytest.fixture

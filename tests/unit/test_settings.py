@@ -116,8 +116,6 @@ def test_the_parts_of_a_database_can_be_set() -> None:
     assert url.render_as_string(hide_password=False) == (
         "mysql+pymysql://u:p@h:3307/n?charset=latin1"
     )
-    settings = parse({**_LEAST, "HOOK_STATE_URL": "mysql://u:p@h/state"})
-    assert settings.hook_state_url.drivername == "mysql+pymysql"
 
 
 @pytest.mark.parametrize(
@@ -348,9 +346,10 @@ def test_a_log_that_is_not_needed_may_be_set_wrongly(name: str) -> None:
     assert gateway.message_log_url is None
 
 
-@pytest.mark.parametrize("url", ["mariadb://u@h/d", "mariadb+pymysql://u@h/d"])
-def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
-    assert _log({"MESSAGE_LOG_URL": url}).drivername == "mariadb+pymysql"
+@pytest.mark.parametrize("kind", ["mysql", "mariadb", "mariadb+pymysql"])
+def test_all_urls_of_mariadb_and_mysql_have_one_dialect(kind: str) -> None:
+    settings = parse({**_LEAST, "HOOK_STATE_URL": f"{kind}://u@h/d"})
+    assert settings.hook_state_url.drivername == "mysql+pymysql", "tables have its options only"
 
 
 @pytest.mark.parametrize("kind", sorted(set(TYPES) - NAMED_CHANNELS))

@@ -370,7 +370,8 @@ class Reader:
         if "ssl" in url.query:
             # The driver misreads it and fails without naming it.
             raise self.wrong(name, "has ssl=: write ssl_ca=FILE, by which the server is verified")
-        url = url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
+        # SQLAlchemy's dialect of mysql:// finds out which of the two the server is.
+        url = url.set(drivername="sqlite" if backend == "sqlite" else "mysql+pymysql")
         try:
             if url.query:
                 create_engine(url)

@@ -401,7 +401,7 @@ def _greatest_sqlite(element: _Greatest, compiler: SQLCompiler, **kw: Any) -> st
     return f"max({compiler.process(element.clauses, **kw)})"
 
 
-@compiles(_Greatest, "mysql", "mariadb")
+@compiles(_Greatest, "mysql")
 def _greatest_mysql(element: _Greatest, compiler: SQLCompiler, **kw: Any) -> str:
     return f"greatest({compiler.process(element.clauses, **kw)})"
 

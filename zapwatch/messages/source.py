@@ -396,7 +396,7 @@ _CHECKPOINTS = make_table(
     sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
     # Hash of the source, since a checkpoint is only valid for the same log and kind of source.
     sa.Column("source", sa.String(64), nullable=False),
-    sa.Column("checkpoint", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
+    sa.Column("checkpoint", sa.Text().with_variant(LONGTEXT(), "mysql"), nullable=False),
 )
 
 

@@ -192,7 +192,7 @@ class _Epoch(FunctionElement[float]):
     type = sa.Float()
 
 
-@compiles(_Epoch, "mysql", "mariadb")
+@compiles(_Epoch, "mysql")
 def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
     # Correct across a daylight-saving change, unlike the difference to NOW().
     return f"UNIX_TIMESTAMP({compiler.process(element.clauses, **kw)})"
@@ -211,7 +211,7 @@ class _OtherEpoch(FunctionElement[float]):
     type = sa.Float()
 
 
-@compiles(_OtherEpoch, "mysql", "mariadb")
+@compiles(_OtherEpoch, "mysql")
 def _other_epoch_mysql(element: _OtherEpoch, compiler: SQLCompiler, **kw: Any) -> str:
     column = compiler.process(element.clauses, **kw)
     cases = " ".join(
@@ -234,7 +234,7 @@ class _JsonScalar(FunctionElement[str]):
     type = sa.String()
 
 
-@compiles(_JsonScalar, "mysql", "mariadb")
+@compiles(_JsonScalar, "mysql")
 def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
     arguments = compiler.process(element.clauses, **kw)
     if getattr(compiler.dialect, "is_mariadb", False):
@@ -259,7 +259,7 @@ class _JsonTrue(FunctionElement[bool]):
     type = sa.Boolean()
 
 
-@compiles(_JsonTrue, "mysql", "mariadb")
+@compiles(_JsonTrue, "mysql")
 def _true_mysql(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
     value = f"JSON_EXTRACT({compiler.process(element.clauses, **kw)})"
     return f"(JSON_UNQUOTE({value}) = 'true')"
@@ -277,7 +277,7 @@ class _Holds(FunctionElement[bool]):
     type = sa.Boolean()
 
 
-@compiles(_Holds, "mysql", "mariadb")
+@compiles(_Holds, "mysql")
 def _holds_mysql(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
     text, part = (compiler.process(one, **kw) for one in element.clauses)
     return f"(LOCATE(CAST({part} AS BINARY), {text}) > 0)"
@@ -295,7 +295,7 @@ class _ShortWhapi(FunctionElement[str]):
     type = sa.String()
 
 
-@compiles(_ShortWhapi, "mysql", "mariadb")
+@compiles(_ShortWhapi, "mysql")
 def _short_whapi_mysql(element: _ShortWhapi, compiler: SQLCompiler, **kw: Any) -> str:
     return f"""(
         SELECT JSON_OBJECT('channel_id', MAX(channel_id), 'messages', JSON_ARRAYAGG(

@@ -14,12 +14,10 @@ down_revision = None
 
 _KEY = sa.String(255)
 _WORD = sa.String(20)
-_OPTIONS = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
-# Of mysql:// and mariadb://.
 _MYSQL: dict[str, Any] = {
-    f"{dialect}_{option}": value
-    for dialect in ("mysql", "mariadb")
-    for option, value in _OPTIONS.items()
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
 }
 
 
@@ -108,9 +106,7 @@ def _add_channels() -> None:
     add_table(
         "listed_channels",
         sa.Column("gateway", _KEY, primary_key=True),
-        sa.Column(
-            "channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False
-        ),
+        sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql"), nullable=False),
         **_MYSQL,
     )
     add_table(
