@@ -30,6 +30,8 @@ from zapwatch.setup.dialog import has_terminal
 
 _PROGRAM = "demo"
 _VAR = Path("var")
+_DEMONSTRATION = _VAR / "demo"  # begins anew each time
+_REAL = _VAR / "run"
 _PAUSE = 0.5
 # The heartbeat's alert always fires.
 _ALERTS_OF_AN_HOUR = quote('last_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1h])')
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
             exit_codes={
                 0: "stopped by a signal",
                 1: "a program did not start or has ended; its own exit code, if it has one",
-                2: f"{WRONG_USAGE}, a missing program, or another demonstration in this folder",
+                2: f"{WRONG_USAGE}, a missing program, or another run in this folder",
             },
             examples=["python -m demo", "python -m demo --pixelhub-env /path/to/pixelhub/.env"],
         ),
@@ -93,14 +95,14 @@ def _set_up(env_file: str | None) -> None:
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """Prevent a second demonstration in this folder: it would share the first one's data."""
+    """Prevent a second run in this folder: it would share the first one's data."""
     try:
         _VAR.mkdir(exist_ok=True)
         with (_VAR / "demo.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                fail(_PROGRAM, f"another demonstration runs in {Path.cwd()}: stop it first")
+                fail(_PROGRAM, f"another one runs in {Path.cwd()}: stop it first")
             yield
     except PermissionError as error:
         fail(_PROGRAM, f"{error.filename} cannot be written: run this where you may write")
@@ -108,7 +110,7 @@ def _only_one() -> Iterator[None]:
 
 def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
     settings = load(env_file, pixelhub_env=pixelhub_env)
-    folder = _VAR / "demo"
+    folder = _REAL
     folder.mkdir(parents=True, exist_ok=True)
     token = settings.hook_token or _kept_token(folder / "hook-token")
     env = {**os.environ, **({"PIXELHUB_ENV": pixelhub_env} if pixelhub_env else {})}
@@ -135,7 +137,7 @@ def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
 
 
 def _run_story() -> None:
-    folder = _VAR / "demo"
+    folder = _DEMONSTRATION
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     simulator_at = free_or_other(Listen(_LOCAL, 0))

@@ -267,7 +267,7 @@ class Fate(enum.Enum):
 _FATES = {
     Fate.DELIVERED: "delivered",
     Fate.FAILED: "failed; see Alertmanager's log (journalctl -u prometheus-alertmanager; with make "
-    "run: var/demo/alertmanager.log)",
+    "run: var/run/alertmanager.log)",
     Fate.LATE: f"not delivered within {WAIT_SECONDS:g} s; does its route lead to people?",
 }
 _NO_PEOPLE = (

@@ -210,10 +210,12 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database_and_is_alon
             stack.wait_for("outcome=reconnected", 60)
             second = run_here(tmp_path, "demo", settings={})
             assert second.returncode == 2
-            said = r"demo: another demonstration runs in .*: stop it first\n"
+            said = r"demo: another one runs in .*: stop it first\n"
             assert re.fullmatch(said, second.stderr)
             assert secret not in stack.text
-            for path in (tmp_path / "var" / "demo").glob("*.log"):
+            # The demonstration's data is none of a real gateway's, and is deleted by each start.
+            assert not (tmp_path / "var" / "demo").exists()
+            for path in (tmp_path / "var" / "run").glob("*.log"):
                 assert secret not in path.read_text()
                 assert _PASSWORD not in path.read_text()
 
