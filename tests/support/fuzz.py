@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import random
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,7 +76,7 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
     with SimulatorServer(SECRET) as simulator:
         for name in _CHANNELS:
             simulator.gateway.put(name, {"session": "dead"})
-        settings = hook_settings(simulator.url)
+        settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
         with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
             _by_description(hook.url, examples, findings)
             # Schemathesis may have paused listed channels, and may request their repair.
@@ -120,7 +122,7 @@ def _by_description(url: str, examples: int, findings: Findings) -> None:
             *("--generation-database=none", "--suppress-health-check=all"),
             *("--warnings=off", "--no-color"),
         ],
-        env=environment({}),
+        env=environment({"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks"}),
         capture_output=True,
         text=True,
         check=False,
@@ -144,7 +146,7 @@ def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
             answer = session.post(
                 f"{url}/alerts",
                 body,
-                headers={"Authorization": f"Bearer {token}".encode("latin-1")},
+                headers={"Authorization": f"Bearer {token}".encode("latin-1"), **forwarded()},
                 timeout=_SECONDS,
             )
             findings.requests += 1
@@ -182,6 +184,14 @@ def _anywhere(url: str, wanted: int, findings: Findings) -> None:
             findings.statuses[answer.status_code] += 1
             if answer.status_code >= 500 and answer.status_code != 503:
                 findings.faults.append(f"{answer.status_code}: {method} {path} {headers}"[:500])
+
+
+_addresses = itertools.count(int(ip_address("10.0.0.1")))
+
+
+def forwarded() -> dict[str, str]:
+    """Return the header of a request from another address: wrong tokens are counted by address."""
+    return {"X-Forwarded-For": str(ip_address(next(_addresses)))}
 
 
 def _alert(chance: random.Random) -> Any:
