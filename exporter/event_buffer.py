@@ -180,10 +180,20 @@ class Inbox:
         self._boxes = {gateway: _Box() for gateway in gateways}
         self._next_heartbeat = 0.0
         self._next_prune = 0.0
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the writer in a daemon thread, which does not block the program's exit."""
-        start_thread("messages", self._run)
+        self._thread = start_thread("messages", self._run)
+
+    def close(self) -> None:
+        """Write waiting messages if possible, and end the thread."""
+        self._stopped.set()
+        with suppress(MessageLogError):
+            self.write()
+        if self._thread is not None:
+            self._thread.join(_WAIT_SECONDS)
 
     def open_for(self, gateways: Collection[str]) -> None:
         """Accept messages of these gateways too; those of earlier gateways are kept."""
@@ -260,7 +270,7 @@ class Inbox:
         self._next_heartbeat = self._clock.monotonic() + _HEARTBEAT_SECONDS
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             try:
                 self.write()
                 if self._clock.monotonic() >= self._next_prune:
@@ -271,7 +281,7 @@ class Inbox:
             except Exception:  # noqa: BLE001
                 # Unexpected, but the next attempt may succeed.
                 _log.exception("messages cannot be written, a fault of the exporter itself")
-            self._clock.sleep(_WRITE_SECONDS)
+            self._clock.wait(self._stopped, _WRITE_SECONDS)
 
 
 class TakenMessages(StoredMessages):
@@ -348,8 +358,7 @@ class Post:
     def close(self) -> None:
         """Write waiting messages if possible, and close the store."""
         if self._started:
-            with suppress(MessageLogError):
-                self._inbox.write()
+            self._inbox.close()
         self.store.close()
 
     def receiver(self, pages: WSGIApplication, on_state: Callable[[str], None]) -> Receiver:

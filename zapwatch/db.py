@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ _P = ParamSpec("_P")
 _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
+_CLOSE_SECONDS = 2.0  # for the connections in use
 _TRIES = 8  # of a transaction that collides with another
 _CHUNK = 1000  # rows that one statement deletes
 _MODE = 0o600  # the file names the channels, and write access to it can trigger repairs
@@ -169,7 +170,13 @@ class Database:
             connection.execute(_PING)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, those of SQLite also if another thread just uses one.
+
+        The last connection to close merges SQLite's files into one.
+        """
+        pool, until = self._engine.pool, time.monotonic() + _CLOSE_SECONDS
+        while self.is_sqlite and cast(sa.QueuePool, pool).checkedout() and time.monotonic() < until:
+            time.sleep(_PAUSE)
         self._engine.dispose()
         self._reader.dispose()
 

@@ -54,6 +54,21 @@ def test_a_state_that_was_taken_away_is_made_anew(
     again.close()
 
 
+def test_the_files_are_one_at_the_end_though_a_thread_still_reads(
+    database: Database, path: Path
+) -> None:
+    """A backup may hold no other."""
+    _accept(database)
+    with ThreadPoolExecutor() as pool:
+        with database.read() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM channel")
+            closing = pool.submit(database.close)
+            with pytest.raises(TimeoutError):
+                closing.result(0.1)
+        closing.result(60)
+    assert [one.name for one in path.parent.glob(f"{path.name}*")] == [path.name]
+
+
 @pytest.mark.parametrize("moment", ["begin", "commit"])
 def test_a_transaction_that_met_another_one_is_made_again(database: Database, moment: str) -> None:
     """Galera says so at the commit as well."""
