@@ -73,6 +73,17 @@ def test_promtool_tests_pass(path: Path) -> None:
     run("promtool", "test", "rules", path)
 
 
+def test_a_label_that_an_operator_adds_to_each_record_breaks_no_rule(tmp_path: Path) -> None:
+    """As the Prometheus operator does with ``enforcedNamespaceLabel``."""
+    shutil.copytree(PROMETHEUS, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "rules").iterdir():
+        text = re.sub(
+            r"(?m)^( +)- record: .*$", r"\g<0>\n\1  labels: {namespace: x}", path.read_text()
+        )
+        path.write_text(text)
+    run("promtool", "test", "rules", tmp_path / "tests" / "outages.yml")
+
+
 @each_alert
 def test_an_alert_tells_people_what_it_is_and_what_to_do(alert: Alert) -> None:
     annotations = alert.rule["annotations"]
