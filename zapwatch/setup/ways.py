@@ -205,16 +205,16 @@ def read_way(words: list[str], read_file: Callable[[str], str]) -> tuple[str, di
     if name not in WAYS:
         raise SettingsError(f"--tell must name one of {', '.join(WAYS)}, not {name!r}")
     fields = {field.name: field for field in WAYS[name].fields}
+    known = " ".join(f"{field}=..." for field in fields)
     values = dict.fromkeys(fields, "")
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or key not in fields:
-            known = " ".join(f"{field}=..." for field in fields)
             raise SettingsError(f"--tell {name} takes {known}, not {key!r}")
         values[key] = read_file(value[1:]) if value.startswith("@") else value
     for key, field in fields.items():
         try:
             field.check(values[key])
         except SettingsError as error:
-            raise SettingsError(f"--tell {name} {key}: {error}") from None
+            raise SettingsError(f"--tell {name} {key}: {error} It takes {known}") from None
     return name, values
