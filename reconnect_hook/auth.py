@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from flask import request
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
-from werkzeug.http import parse_cookie
+from werkzeug.sansio.http import parse_cookie
 from werkzeug.wrappers import Response as AnyResponse
 from werkzeug.wsgi import get_host
 
@@ -49,7 +49,7 @@ class TokenAuth:
         given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))
         if given is not None:
             return self._is_token(given)
-        return self._is_open(parse_cookie(environ).get(_COOKIE, ""))
+        return self._is_open(parse_cookie(environ.get("HTTP_COOKIE")).get(_COOKIE, ""))
 
     def has_credentials(self, environ: WSGIEnvironment) -> bool:
         """Whether a request's headers have a token, right or wrong."""

@@ -142,6 +142,12 @@ def test_the_sessions_that_are_open_are_bounded(
     assert [browser.get("/").status_code for browser in browsers] == [303, 200, 200]
 
 
+def test_a_cookie_that_is_no_utf8_is_no_session(site: Site) -> None:
+    known = site.app.extensions[hook_app.AUTH].is_known
+    assert not known({"HTTP_COOKIE": "zapwatch=\xff"})
+    assert site.browser().get("/", headers={"Cookie": "zapwatch=\xff"}).status_code == 303
+
+
 def test_logging_out_ends_the_session_for_whoever_has_its_cookie(site: Site) -> None:
     browser, thief = site.browser(), site.browser()
     log_in(browser)

@@ -374,7 +374,10 @@ class TestFlags:
         [
             ("--set WPP_GATEWAY_URL=x", "there is no 'WPP_GATEWAY_URL'"),
             ("--tell pigeon to=me", "--tell must name one of telegram"),
-            ("--tell telegram chat_id=-1", "bot_token: A value is required. It takes bot_token=... "),
+            (
+                "--tell telegram chat_id=-1",
+                "bot_token: A value is required. It takes bot_token=... ",
+            ),
             ("--tell email host=x", "takes to=... smarthost=..."),
             ("--set HOOK_TOKEN=@missing", "missing"),
         ],
