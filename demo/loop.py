@@ -201,7 +201,7 @@ class Loop:
             f"http://{self.at.prometheus}/-/ready",
         ]
         until = time.monotonic() + _READY_SECONDS
-        while waiting := [url for url in waiting if not _answers(url)]:
+        while waiting := [url for url in waiting if not answers(url)]:
             self.children.check()
             if time.monotonic() > until:
                 raise TimeoutError(f"no answer from {waiting[0]} in {_READY_SECONDS:g} s")
@@ -226,7 +226,8 @@ def get(url: str) -> requests.Response:
         return session.get(url, timeout=5)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a page of this machine can be read."""
     try:
         return get(url).ok
     except requests.RequestException:

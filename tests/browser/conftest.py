@@ -23,7 +23,7 @@ from tests.support.looks import (
     two_windows,
     window,
 )
-from tests.support.loop import World, shorter_rules
+from tests.support.loop import World
 
 expect.set_options(timeout=WAIT_MS)
 
@@ -42,8 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     url = sa.make_url(f"sqlite:///{folder}/log.sqlite3")
     settings = {"SILENT_HOURS": "1", "RECONNECT_COOLDOWN_SECONDS": "0"}
-    rules = shorter_rules(folder / "rules")
-    with World(folder, url, CHANNELS, settings, rules) as made:
+    with World(folder, url, CHANNELS, settings) as made:
         yield made
 
 
@@ -64,7 +63,6 @@ def page(browser: Browser, world: World, look: Look) -> Iterator[Page]:
 
 @pytest.fixture
 def pages(browser: Browser, world: World) -> Iterator[Windows]:
-    """Open two such windows."""
     with two_windows(browser, f"http://{world.loop.at.hook}") as opened:
         for _, page in opened:
             log_in(page, WORLD_TOKEN)

@@ -19,14 +19,7 @@ import yaml
 
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
-from tests.support.guides import (
-    CHECKOUT_PACKAGES,
-    GATEWAY,
-    SECRET,
-    blocks,
-    simulate,
-    start_gateway,
-)
+from tests.support.guides import CHECKOUT_PACKAGES, GATEWAY, SECRET, blocks, simulate, start_gateway
 from tests.support.machine import CHECKOUT, Machine
 from tests.support.release import ROOT, build
 from zapwatch import __version__
@@ -286,7 +279,6 @@ def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:
 
 
 def _error(folder: Path, name: str, **environment: str) -> str:
-    """Return what a health check says that fails."""
     settings = folder / "zapwatch.env"
     shutil.copy(ROOT / ".env.example", settings)
     done = subprocess.run(

@@ -13,6 +13,7 @@ import pytest
 from tests.support.guides import (
     CHECKOUT_PACKAGES,
     FILL_IN,
+    LOG,
     SECRET,
     blocks,
     simulate,
@@ -22,7 +23,6 @@ from tests.support.machine import Machine
 from tests.support.release import ROOT
 
 _GUIDE = "high-availability.md"
-_LOG = "/var/log/zapwatch/healthcheck-sessions.log"
 # The guide's own addresses: of this machine, and of the database. Nobody is at 10.0.0.2.
 _NETWORK = "ip address add 10.0.0.1/32 dev lo; ip address add 10.0.0.3/32 dev lo"
 _DATABASE = """
@@ -42,24 +42,19 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         made.run(f"{install}\n{FILL_IN}")
         start_gateway(made, SECRET, "Loja Centro")
         made.wait_for("mariadb -e 'SELECT 1'", "the database")
-        made.run(f"mariadb <<'END'\n{_sql()}\nEND")
+        (sql,) = blocks(_GUIDE, "sql")
+        made.run(f"mariadb <<'END'\n{sql}\nEND")
         fill_in, start, *_ = blocks(_GUIDE)
         made.run(fill_in)
         made.run(start)
         yield made
 
 
-def _sql() -> str:
-    text = (ROOT / "docs" / _GUIDE).read_text()
-    (found,) = re.findall(r"^ *```sql\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
-    return str(found)
-
-
 def test_one_of_two_machines_repairs_a_drop_alone(machine: Machine) -> None:
     for address in ("10.0.0.1:9861/-/ready", "10.0.0.1:9862/-/ready", "10.0.0.1:9090/-/ready"):
         machine.wait_for(f"curl --silent --fail http://{address}", address)
     simulate(machine, "Loja Centro", "drop")
-    assert "outcome=reconnected" in machine.wait_for(f"grep Loja {_LOG}", "the repair")
+    assert "outcome=reconnected" in machine.wait_for(f"grep Loja {LOG}", "the repair")
     told = "SELECT outcome FROM zapwatch.repair_log"
     # The line in the log comes first.
     ask = f"mariadb --skip-column-names -e '{told}' | grep --line-regexp reconnected"

@@ -21,14 +21,6 @@ _CURL = (
 _PASSWORD = '"prometheus:$(cat /etc/nginx/zapwatch/metrics-password)"'
 
 
-def _yaml_blocks() -> list[object]:
-    text = (ROOT / "docs" / "tls.md").read_text()
-    return [
-        yaml.safe_load(block)
-        for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    ]
-
-
 def _write(machine: Machine, path: str, config: object) -> None:
     machine.run(f"cat >{path} <<'EOF'\n{yaml.safe_dump(config)}EOF")
 
@@ -42,9 +34,7 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
         assert apt.startswith("apt-get install")
         for block in nginx:
             made.run(block)
-        jobs, webhook = _yaml_blocks()
-        assert isinstance(jobs, dict)
-        assert isinstance(webhook, dict)
+        jobs, webhook = map(yaml.safe_load, blocks("tls.md", "yaml"))
         made.run(prometheus_files)
         config = yaml.safe_load(made.run("cat /etc/prometheus/prometheus.yml").stdout)
         named = {job["job_name"]: job for job in jobs["scrape_configs"]}
@@ -94,10 +84,7 @@ def test_the_metrics_need_the_password(machine: Machine, path: str) -> None:
     for login, status in (
         ("", "401"),
         ("--user prometheus:wrong", "401"),
-        (
-            f"--user {_PASSWORD}",
-            "200",
-        ),
+        (f"--user {_PASSWORD}", "200"),
     ):
         assert machine.run(f"{_CURL} {login} {_URL}{path}").stdout == status, login
 

@@ -16,7 +16,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import Births
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from tests.support.access import secrets_of
+from tests.support.gateways import secrets_of
 from tests.support.loop import SECRET, TOKEN, free, make_loop, prometheus_query
 from tests.support.waiting import wait_until
 
@@ -57,11 +57,9 @@ class Installation:
         self._running = ExitStack()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what Prometheus answers, each with its labels and its value."""
         return prometheus_query(self.at.prometheus, expression)
 
     def api(self, path: str, method: str = "GET") -> Any:
-        """Return what the hook's API answers."""
         answer = requests.request(
             method,
             f"http://{self.at.hook}/api/{path}",

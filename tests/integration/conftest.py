@@ -29,7 +29,6 @@ def simulator(server: SimulatorServer) -> Simulator:
 
 @pytest.fixture
 def observed(simulator: Simulator) -> Iterator[Observed]:
-    """Make a client of that gateway."""
     with Observed(simulator.url, list_timeout=20, qr_timeout=20) as client:
         yield client
 

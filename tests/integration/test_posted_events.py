@@ -15,7 +15,7 @@ from demo.simulator.apis.whapi import whapi_id
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
-from tests.support.access import secrets_of
+from tests.support.gateways import secrets_of
 from tests.support.programs import Program
 from tests.support.samples import Metrics
 from tests.support.waiting import wait_until

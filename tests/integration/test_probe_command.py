@@ -10,31 +10,26 @@ import pytest
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from reconnect_hook import echo, probe
 from reconnect_hook.__main__ import main
 from tests.support.message_logs import WrittenLog
-
-_SECRET = "0123456789abcdef-not-a-real-secret"
+from tests.support.probing import SECRET, shorten_waits
 
 
 @pytest.fixture
 def simulator(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Simulator]:
-    monkeypatch.setattr(echo, "DELIVERY_SECONDS", 0.5)
-    monkeypatch.setattr(echo, "ECHO_SECONDS", 1.0)
-    monkeypatch.setattr(probe, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr("reconnect_hook.probe_limits.ECHO_GAP_SECONDS", 0.0)
+    shorten_waits(monkeypatch)
     monkeypatch.setattr("reconnect_hook.__main__.end_on_signals", lambda **_: None)
     engine = open_message_log(sqlite_log.engine.url.render_as_string(hide_password=False))
-    with SimulatorServer(_SECRET, message_log=engine, traffic_seconds=3600) as server:
+    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=3600) as server:
         made = Simulator(server.url)
         made.traffic(paused=True)
         made.put_channel("Lo Ja")
         made.put_channel("obra")
         numbers = {c["id"]: c["number"] for c in made.state()["channels"]}
         (tmp_path / ".env").write_text(
-            f"WPP_GATEWAY_BASE_URL={server.url}\nWPP_GATEWAY_SECRET={_SECRET}\n"
+            f"WPP_GATEWAY_BASE_URL={server.url}\nWPP_GATEWAY_SECRET={SECRET}\n"
             f"MESSAGE_LOG_URL={sqlite_log.reader.render_as_string(hide_password=False)}\n"
             f"HOOK_STATE_URL=sqlite:///{tmp_path}/state.sqlite3\n"
             f"HOOK_LOG_FILE={tmp_path}/hook.log\nPROBE=echo\n"

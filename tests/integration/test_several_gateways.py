@@ -196,11 +196,9 @@ def test_the_exporter_follows_the_file_on_sighup(
         gateways.write("b")
         assert _reload(exporter, systemd) == "settings were read again: removed a"
         assert exporter.metrics().all("whatsapp_gateway_up") == {("b",): 1}
-        gateways.of["b"].clear_requests()
-        wait_until(lambda: len(gateways.of["b"].requests("list")) > 1, _SECONDS, "polls of b")
+        _wait_for_polls(gateways)
         gateways.of["a"].clear_requests()
-        gateways.of["b"].clear_requests()
-        wait_until(lambda: len(gateways.of["b"].requests("list")) > 9, _SECONDS, "more of them")
+        _wait_for_polls(gateways)
         assert not gateways.of["a"].requests("list"), "nobody asks it any more"
 
         env_file.write_text("SILENT_HOURS=3\nEXPORTER_POLL_SECONDS=1\n")

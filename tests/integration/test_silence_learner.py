@@ -180,10 +180,7 @@ def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
 
 
 def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else(
-    tmp_path: Path,
-    board: StateStore,
-    busy_log: WrittenLog,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, board: StateStore, busy_log: WrittenLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("not JSON")
     settings = _settings(tmp_path, busy_log, SILENCE_STATE_FILE=str(tmp_path / "file" / "state"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +11,7 @@ import requests
 import yaml
 
 from demo.configuration import free_or_other
-from demo.loop import Children
+from demo.loop import Children, answers
 from tests.support.inbox import Inbox
 from tests.support.shipped import ALERTMANAGER, EXAMPLES, seconds, uncomment
 from tests.support.waiting import wait_until
@@ -57,20 +56,11 @@ class Alertmanager:
         self.file = path
 
     def post(self, *alerts: dict[str, Any]) -> None:
-        """Hand alerts over as Prometheus does."""
-        self._request("POST", "/api/v2/alerts", alerts).raise_for_status()
-
-    def _request(self, method: str, path: str, body: Sequence[Any] = ()) -> requests.Response:
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.request(method, f"http://{self._at}{path}", json=body, timeout=10)
+        requests.post(f"{self.url}/api/v2/alerts", json=alerts, timeout=10).raise_for_status()
 
     def _is_ready(self) -> bool:
         self._children.check()
-        try:
-            return self._request("GET", "/-/ready").ok
-        except requests.ConnectionError:
-            return False
+        return answers(f"{self.url}/-/ready")
 
     def __enter__(self) -> Self:
         program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")

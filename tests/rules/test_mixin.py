@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.guides import blocks
 from tests.support.shipped import ALERTMANAGER, PROMETHEUS, ROOT, RULE_FILES, read_yaml, run
 
 _INSTALLED = "/opt/zapwatch/share/zapwatch"
@@ -36,11 +36,6 @@ inhibit_rules:
 """
 
 
-def _blocks(language: str) -> list[str]:
-    page = (ROOT / "docs" / "prometheus.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-
-
 def _pasted(config: str, place: str, block: str) -> str:
     """Paste a block of the page under a key of a configuration, as it stands."""
     assert config.count(place) == 1
@@ -50,7 +45,7 @@ def _pasted(config: str, place: str, block: str) -> str:
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
     """Copy the rules as the page says, to a folder of the test's own."""
-    copy = next(block for block in _blocks("sh") if "/rules/" in block)
+    copy = next(block for block in blocks("prometheus.md", "sh") if "/rules/" in block)
     script = copy.replace("/etc/prometheus", str(tmp_path)).replace(_INSTALLED, str(ROOT))
     subprocess.run(["sh", "-euc", script], cwd=ROOT, check=True)
     return tmp_path / "zapwatch"
@@ -66,14 +61,14 @@ def test_the_rules_have_an_interval_of_their_own(rules: Path) -> None:
 def test_promtool_takes_their_configuration_with_our_rules_and_targets(
     rules: Path, tmp_path: Path
 ) -> None:
-    ours = yaml.safe_load(_blocks("yaml")[0])
+    ours = yaml.safe_load(blocks("prometheus.md", "yaml")[0])
     shipped = read_yaml(PROMETHEUS / "prometheus.yml")
     for job in ours:
         assert job["scrape_interval"] == shipped["global"]["scrape_interval"]
     both = [{"job_name": j["job_name"], "static_configs": j["static_configs"]} for j in ours]
     assert both == shipped["scrape_configs"][:2]
     config = tmp_path / "prometheus.yml"
-    config.write_text(_pasted(_THEIRS, "scrape_configs:\n", _blocks("yaml")[0]))
+    config.write_text(_pasted(_THEIRS, "scrape_configs:\n", blocks("prometheus.md", "yaml")[0]))
     said = run("promtool", "check", "config", config)
     assert f"{len(RULE_FILES)} rule files found" in said
     assert rules.is_dir()
@@ -83,7 +78,7 @@ def test_promtool_takes_their_configuration_with_our_rules_and_targets(
 def alertmanager(tmp_path: Path) -> Path:
     text = _THEIR_ROUTES
     for key, block in zip(
-        ("  routes", "receivers", "inhibit_rules"), _blocks("yaml")[1:], strict=True
+        ("  routes", "receivers", "inhibit_rules"), blocks("prometheus.md", "yaml")[1:], strict=True
     ):
         text = _pasted(text, f"{key}:\n", block)
     (tmp_path / "hook-token").write_text("token")
@@ -113,7 +108,7 @@ def test_repairs_go_to_the_hook_and_the_rest_to_them(
 
 def test_the_routes_are_the_shipped_ones() -> None:
     shipped = read_yaml(ALERTMANAGER / "alertmanager.yml")
-    _, routes, receivers, inhibitions = map(yaml.safe_load, _blocks("yaml"))
+    _, routes, receivers, inhibitions = map(yaml.safe_load, blocks("prometheus.md", "yaml"))
     names = {"zapwatch": "reconnect-hook", "zapwatch-heartbeat": "heartbeat"}
     routes = [{**route, "receiver": names[route["receiver"]]} for route in routes]
     assert routes == shipped["route"]["routes"][:3]

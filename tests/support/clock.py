@@ -36,24 +36,19 @@ class HandMovedClock(Clock):
         return self._seconds + next(self._looks) * _LOOK
 
     def time(self) -> float:
-        """Return Unix seconds."""
         return self._ahead + self._seconds
 
     def sleep(self, seconds: float) -> None:
-        """Record a pause and advance the clock by it."""
         self.pauses.append(seconds)
         self.forward(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Advance the clock by a pause, unless the event is set."""
         if not event.is_set():
             self.sleep(seconds)
         return event.is_set()
 
     def forward(self, seconds: float) -> None:
-        """Advance the clock."""
         self._seconds += seconds
 
     def set_time(self, seconds: float) -> None:
-        """Set the Unix time, as an operator does."""
         self._ahead = seconds - self._seconds

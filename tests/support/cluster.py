@@ -56,7 +56,6 @@ class Cluster:
             node.join({"machine-a": self.a, "machine-b": self.b}, env, words)
 
     def calls(self, channel: str) -> int:
-        """Return the number of getQr calls for a channel."""
         return len(self.simulator.requests("qr", channel))
 
     def outcomes(self, channel: str) -> list[str]:
@@ -83,11 +82,9 @@ class Cluster:
 
     @staticmethod
     def wait_for(condition: Callable[[], object], what: str) -> None:
-        """Wait for a condition; ``what`` as for wait_until()."""
         wait_until(condition, _SECONDS, what)
 
     def wait_until_joined(self) -> None:
-        """Wait until the Alertmanagers have joined."""
         self.wait_for(
             lambda: all(node.partners() == 1 for node in self.nodes), "the Alertmanagers to join"
         )
@@ -97,26 +94,23 @@ class Cluster:
         self.wait_for(lambda: not any(node.firing() for node in self.nodes), "all to be well")
 
     def __enter__(self) -> Self:
-        self._server.start()
-        self._stack.callback(self._server.stop)
-        self._stack.callback(self._engine.dispose)
-        self._stack.enter_context(self.heartbeat)
-        for channel in self._channels:
-            self.simulator.put_channel(channel, reconnect_seconds=1.0)
-        try:
-            self._stack.callback(self._store.stop)
+        with self._stack as running:
+            running.enter_context(self._server)
+            running.callback(self._engine.dispose)
+            running.enter_context(self.heartbeat)
+            for channel in self._channels:
+                self.simulator.put_channel(channel, reconnect_seconds=1.0)
+            running.callback(self._store.stop)
             self._store.start("store", self._store_command(), os.environ)
             for node in self.nodes:
-                self._stack.callback(node.children.stop)
+                running.callback(node.children.stop)
                 for program in PROGRAMS:
                     node.start(program)
             self.wait_for(lambda: text(self._store_at, "/-/ready"), "the storage to answer")
             for node in self.nodes:
                 self.wait_for(node.answers, f"the programs of {node.name} to answer")
             self.wait_until_joined()
-        except BaseException:
-            self._stack.close()
-            raise
+            self._stack = running.pop_all()
         return self
 
     def _store_command(self) -> list[str]:

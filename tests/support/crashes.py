@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +50,6 @@ class Toll:
     """Repairs with more calls than one plus one for each kill while they were open."""
 
     def __str__(self) -> str:
-        """Return one line."""
         return (
             f"seed {self.seed}: {self.kills} kills, {self.accepted} accepted alerts, "
             f"{self.unanswered} notifications cut off, {self.repairs} repairs, {self.calls} calls; "
@@ -59,16 +58,20 @@ class Toll:
         )
 
 
-class _Sender(threading.Thread):
+class Sender(threading.Thread):
     """Sends alerts as Alertmanager does: each one until accepted, to any of the hooks."""
 
-    def __init__(self, hooks: Sequence[MortalHook], names: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, posts: Sequence[Callable[[bytes], int]], names: Sequence[str], seed: int
+    ) -> None:
+        """``posts`` send a payload to a hook, and return the status of the answer."""
         super().__init__(daemon=True)
-        self._hooks = hooks
+        self._posts = posts
         self._names = names
         self._random = random.Random(seed)
         self.sent: list[tuple[str, float]] = []
         """Accepted alerts: channel, and Unix time of sending."""
+        self.answers: list[int] = []
         self.unanswered = 0
         self.ending = threading.Event()
 
@@ -82,13 +85,13 @@ class _Sender(threading.Thread):
 
     def _send(self, body: bytes, channels: Sequence[str]) -> bool:
         began = time.time()
-        hook = self._random.choice(self._hooks)
         try:
-            status = hook.post(body)
+            status = self._random.choice(self._posts)(body)
         except requests.RequestException:
             self.unanswered += 1
             return False
         assert status in {202, 503}
+        self.answers.append(status)
         if status == 202:
             self.sent += [(channel, began) for channel in channels]
         return status == 202
@@ -107,7 +110,7 @@ def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int)
             simulator.url, HOOK_STATE_URL=state_url.render_as_string(hide_password=False)
         )
         group = [MortalHook(settings, folder) for _ in range(hooks)]
-        sender = _Sender(group, names, seed)
+        sender = Sender([hook.post for hook in group], names, seed)
         killed: list[float] = []
         try:
             for hook in group:
@@ -128,8 +131,10 @@ def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int)
             sender.join()
             simulator.faults.clear()
             engine = sa.create_engine(state_url)
-            _wait_for_the_end(engine)
-            rows = _rows(engine)
+            left = "SELECT channel FROM channel WHERE next_at IS NOT NULL"
+            wait_until(lambda: not _read(engine, left), _SECONDS, "the queue to be empty")
+            ended = "SELECT channel, accepted_at, finished_at, outcome FROM repair_log"
+            rows = _read(engine, ended)
             engine.dispose()
         finally:
             sender.ending.set()
@@ -139,21 +144,9 @@ def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int)
     return _count(seed, killed, sender, rows, calls, log_lines(folder))
 
 
-def _wait_for_the_end(engine: sa.Engine) -> None:
-    def left() -> int:
-        with engine.connect() as connection:
-            return int(connection.scalar(_LEFT) or 0)
-
-    wait_until(lambda: left() == 0, _SECONDS, "the queue to be empty")
-
-
-_LEFT = sa.text("SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL")
-_ROWS = sa.text("SELECT channel, accepted_at, finished_at, outcome FROM repair_log")
-
-
-def _rows(engine: sa.Engine) -> Sequence[Any]:
+def _read(engine: sa.Engine, statement: str) -> Sequence[Any]:
     with engine.connect() as connection:
-        return connection.execute(_ROWS).all()
+        return connection.execute(sa.text(statement)).all()
 
 
 def _unlogged(rows: Sequence[Any], lines: Sequence[str]) -> list[str]:
@@ -183,7 +176,7 @@ _LINE = re.compile(r'(\S+) \[healthcheck-sessions\] channel="([^"]+)" .* outcome
 def _count(
     seed: int,
     killed: list[float],
-    sender: _Sender,
+    sender: Sender,
     rows: Sequence[Any],
     calls: Sequence[Mapping[str, Any]],
     lines: Sequence[str],

@@ -62,8 +62,11 @@ class Findings:
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
+    def count(self, status: int) -> None:
+        self.requests += 1
+        self.statuses[status] += 1
+
     def __str__(self) -> str:
-        """Return one line."""
         return (
             f"seed {self.seed}: {self.requests} requests, answered {dict(self.statuses)} by hand; "
             f"{len(self.faults)} faults"
@@ -143,14 +146,9 @@ def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
             body = _bend(chance, payload(*(_alert(chance) for _ in range(chance.randrange(4)))))
             right = chance.random() < 0.9
             token = TOKEN if right else chance.choice(["", TOKEN[:-1], TOKEN + "x", "\xff"])
-            answer = session.post(
-                f"{url}/alerts",
-                body,
-                headers={"Authorization": f"Bearer {token}".encode("latin-1"), **forwarded()},
-                timeout=_SECONDS,
-            )
-            findings.requests += 1
-            findings.statuses[answer.status_code] += 1
+            headers = {"Authorization": f"Bearer {token}".encode("latin-1"), **forwarded()}
+            answer = session.post(f"{url}/alerts", body, headers=headers, timeout=_SECONDS)
+            findings.count(answer.status_code)
             wanted = _wanted(body) if right else None
             expected = 401 if not right else 400 if wanted is None else 202
             if answer.status_code != expected:
@@ -180,8 +178,7 @@ def _anywhere(url: str, wanted: int, findings: Findings) -> None:
             answer = session.request(
                 method, f"{url}{path}", data=body, headers=headers, timeout=_SECONDS
             )
-            findings.requests += 1
-            findings.statuses[answer.status_code] += 1
+            findings.count(answer.status_code)
             if answer.status_code >= 500 and answer.status_code != 503:
                 findings.faults.append(f"{answer.status_code}: {method} {path} {headers}"[:500])
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from demo.simulator.apis.whapi import token_of
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
+from zapwatch.gateways import NAMED_CHANNELS
 
 
 class Gateways:
@@ -56,6 +58,13 @@ class Gateways:
         for name, simulator in self.of.items():
             simulator.clear_faults()  # releases calls that would delay the end
             self._servers[name].__exit__(None, None, None)
+
+
+def secrets_of(kind: str, secret: str, channels: Iterable[str]) -> dict[str, object]:
+    """Return the gateway's secret; for a gateway without a list, one for each channel."""
+    if kind not in NAMED_CHANNELS:
+        return {"secret": secret}
+    return {"channels": [{"name": one, "secret": token_of(secret, one)} for one in channels]}
 
 
 def sample(name: str, gateway: str, value: float, **labels: str) -> dict[str, object]:

@@ -32,10 +32,10 @@ sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
 """
 
 
-def blocks(guide: str = "install.md") -> list[str]:
-    """Return the shell commands of a guide, one string per fenced block."""
+def blocks(guide: str = "install.md", language: str = "sh") -> list[str]:
+    """Return the shell commands of a guide, or its code of another language, one per block."""
     text = (ROOT / "docs" / guide).read_text()
-    return re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
 
 
 def simulate(machine: Machine, channel: str, action: str = "") -> None:
@@ -103,7 +103,6 @@ class Guided:
         return self.machine.wait_for(self._repairs(channel), f"the repair of {channel}")
 
     def was_repaired(self, channel: str) -> bool:
-        """Return whether the log has a repair of the channel."""
         return self.machine.run(self._repairs(channel), check=False).returncode == 0
 
     def _repairs(self, channel: str) -> str:
@@ -117,5 +116,4 @@ class Guided:
         ).stdout.strip()
 
     def pid(self, service: str) -> str:
-        """Return the pid of a service's main process."""
         return self.show(service, "MainPID")

@@ -96,7 +96,6 @@ class Heartbeat(HttpServer):
         self.url = f"http://{self.at}/beat"
 
     def silent_for(self) -> float:
-        """Return the seconds since the last beat."""
         return time.monotonic() - self._last
 
     def answer(self, *_: object) -> tuple[int, str, bytes]:

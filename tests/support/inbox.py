@@ -21,7 +21,7 @@ _TELEGRAM_ANSWER = {
 }
 
 
-class Inbox:
+class Inbox(HttpServer):
     """Messages in their order of arrival; Alertmanager delivers in parallel."""
 
     def __init__(self) -> None:
@@ -30,11 +30,9 @@ class Inbox:
         self.slacks: list[dict[str, Any]] = []
         self.ntfys: list[dict[str, Any]] = []
         self.smtp = free_or_other(Listen("127.0.0.1", 0))
-        self._mail_server = Controller(
-            _MailHandler(self.mails), hostname=self.smtp.host, port=self.smtp.port
-        )
-        self._chat_server = _Chats(self)
-        self.http = f"http://{self._chat_server.at}"
+        self._mail_server = Controller(self, hostname=self.smtp.host, port=self.smtp.port)
+        super().__init__()
+        self.http = f"http://{self.at}"
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -45,33 +43,22 @@ class Inbox:
         self._mail_server.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._mail_server.stop()
-        self._chat_server.close()
-
-
-class _MailHandler:
-    def __init__(self, mails: list[EmailMessage]) -> None:
-        self._mails = mails
+        super().close()
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
         assert isinstance(envelope.content, bytes)
-        self._mails.append(message_from_bytes(envelope.content, policy=policy.default))
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
         return "250 OK"
-
-
-class _Chats(HttpServer):
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        super().__init__()
 
     def answer(self, path: str, body: bytes, _headers: object) -> tuple[int, str, bytes]:
         if path.endswith("/sendMessage"):
-            self._inbox.telegrams.append(json.loads(body))
+            self.telegrams.append(json.loads(body))
         elif path == "/slack":
-            self._inbox.slacks.append(json.loads(body))
+            self.slacks.append(json.loads(body))
         elif path.startswith("/topic"):
-            self._inbox.ntfys.append(json.loads(body))
+            self.ntfys.append(json.loads(body))
         return 200, "application/json", json.dumps(_TELEGRAM_ANSWER).encode()

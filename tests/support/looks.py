@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
 from reconnect_hook import dashboard as package
 
@@ -52,12 +52,7 @@ class Look:
         return f"{self.width}-{self.language}-{self.scheme}"
 
 
-LOOKS = [
-    Look(360, "en"),
-    Look(360, "pt-BR", "dark"),
-    Look(1280, "en", "dark"),
-    Look(1280, "pt-BR"),
-]
+LOOKS = [Look(360, "en"), Look(360, "pt-BR", "dark"), Look(1280, "en", "dark"), Look(1280, "pt-BR")]
 """Both sizes in both languages, and both schemes in each size: for the fullest pages."""
 
 TWO_LOOKS = [LOOKS[1], Look(1280, "en")]
@@ -87,7 +82,12 @@ def window(browser: Browser, look: Look, url: str) -> Iterator[Page]:
     )
     context.set_default_timeout(WAIT_MS)
     try:
-        yield from _opened(context)
+        page = context.new_page()
+        said: list[str] = []
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: said.append(message.text) if _counts(message) else None)
+        yield page
+        assert not said, f"the browser complains: {said}"
     finally:
         context.close()
 
@@ -97,15 +97,6 @@ def two_windows(browser: Browser, url: str) -> Iterator[Windows]:
     """Open both of TWO_LOOKS at once, so that slow operations are awaited once."""
     with ExitStack() as stack:
         yield [(look, stack.enter_context(window(browser, look, url))) for look in TWO_LOOKS]
-
-
-def _opened(context: BrowserContext) -> Iterator[Page]:
-    page = context.new_page()
-    said: list[str] = []
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text) if _counts(message) else None)
-    yield page
-    assert not said, f"the browser complains: {said}"
 
 
 def _counts(message: ConsoleMessage) -> bool:

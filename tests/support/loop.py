@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -83,7 +84,7 @@ def make_loop(
         **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
         "EXPORTER_POLL_SECONDS": "2",  # Prometheus asks each three seconds
         "HOOK_STATE_URL": f"sqlite:///{folder / 'state.sqlite3'}",
-        "HOOK_LOG_FILE": str(log_file(folder)),
+        "HOOK_LOG_FILE": str(folder / "logs" / "healthcheck-sessions.log"),
         **settings,
     }
     return Loop(
@@ -94,11 +95,6 @@ def make_loop(
         rules=rules or shorter_rules(folder / "rules"),
         alertmanager=shorter_alertmanager(folder / "alertmanager"),
     )
-
-
-def log_file(folder: Path) -> Path:
-    """Return the path of the hook's log in such a loop."""
-    return folder / "logs" / "healthcheck-sessions.log"
 
 
 class World:
@@ -117,7 +113,7 @@ class World:
         *,
         zombies: bool = False,
     ) -> None:
-        self.log_file = log_file(folder)
+        self.log_file = folder / "logs" / "healthcheck-sessions.log"
         self._channels = channels
         self._zombies = zombies
         url = log_url.render_as_string(hide_password=False)
@@ -139,7 +135,6 @@ class World:
         self.seen: list[Event] = []
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series of an expression, each with labels and value."""
         return prometheus_query(self.loop.at.prometheus, expression)
 
     def value(self, expression: str) -> float | None:
@@ -149,8 +144,6 @@ class World:
         return float(found[0]["value"][1]) if found else None
 
     def wait_for_event(self, kind: str, channel: str, what: str, seconds: float = 60.0) -> Event:
-        """Wait for an event since the start, and return it."""
-
         def find() -> Event | None:
             self.loop.children.check()
             self.seen += self._events.new(time.time())
@@ -161,7 +154,7 @@ class World:
         assert found is not None
         return found
 
-    def wait_for_notification(self, text: str, seconds: float = 60.0) -> str:
+    def wait_for_notification(self, text: str) -> str:
         """Wait for a notification of operators, and return its log line."""
         path = self.loop.folder / "reconnect_hook.log"
 
@@ -169,7 +162,7 @@ class World:
             lines = [line for line in path.read_text().splitlines() if " logger=people " in line]
             return next((line for line in lines if text in line), None)
 
-        found = wait_until(find, seconds, f"people to be told: {text}")
+        found = wait_until(find, 60, f"people to be told: {text}")
         assert found is not None
         return found
 
@@ -181,25 +174,18 @@ class World:
         return [line for line in text.splitlines() if re.search(f'channel="?{channel}"? ', line)]
 
     def __enter__(self) -> Self:
-        self._server.start()
-        for channel in self._channels:
-            self.simulator.put_channel(channel, reconnect_seconds=1.0, zombie=self._zombies)
-        try:
-            self.loop.start()
-            self.loop.wait_until_ready()
+        with ExitStack() as running:
+            running.enter_context(self._server)
+            for channel in self._channels:
+                self.simulator.put_channel(channel, reconnect_seconds=1.0, zombie=self._zombies)
+            running.enter_context(self.loop).wait_until_ready()
             wait_until(self._all_heard, 60, "Prometheus to know a message of each channel")
-        except BaseException:
-            self._stop()
-            raise
+            self._running = running.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self._running.close()
 
     def _all_heard(self) -> bool:
         count = self.value("count(whatsapp_channel_seconds_since_last_message)")
         return count == len(self._channels)
-
-    def _stop(self) -> None:
-        self.loop.stop()
-        self._server.stop()

@@ -92,13 +92,11 @@ class Machine:
         return done
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file on the machine."""
         return subprocess.run(
             self._command(f"cat {path}"), capture_output=True, check=True, timeout=_SECONDS
         ).stdout
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file on the machine."""
         subprocess.run(self._command(f"cat >{path}"), input=content, check=True, timeout=_SECONDS)
 
     def _command(self, script: str) -> list[str]:

@@ -10,10 +10,10 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pymysql
 import sqlalchemy as sa
@@ -85,21 +85,20 @@ class MariaDb:
         )
 
     def execute(self, *statements: str) -> None:
-        """Execute statements as the administrator, on a separate connection."""
-        with self._connect() as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+        """Execute statements as the administrator, each on a separate connection."""
+        for statement in statements:
+            self._run(statement)
 
     def variable(self, statement: str) -> str:
         """Return the last column of a statement's first row."""
+        return str(self._run(statement)[0][-1])
+
+    def _run(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
         with self._connect() as connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            row = cursor.fetchone()
-        assert row is not None, statement
-        return str(row[-1])
+            cursor.execute(statement, values or None)
+            return cursor.fetchall()
 
     def create_database(self) -> str:
-        """Create an empty database and return its new, random name."""
         name = f"zapwatch_{secrets.token_hex(6)}"
         self.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         return name
@@ -110,20 +109,16 @@ class MariaDb:
         self.execute(f"DROP DATABASE IF EXISTS {name}")
 
     def disconnect(self, user: str | None) -> None:
-        """End all connections of a user."""
         self._kill_connections("user", user)
 
     def create_user(self, password: str, *grants: str) -> str:
         """Create a local user with grants such as ``SELECT ON name.table``; return its name."""
         name = f"user_{secrets.token_hex(6)}"
-        with self._connect() as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY %s", (password,))
-            for grant in grants:
-                cursor.execute(f"GRANT {grant} TO {name}@'127.0.0.1'")
+        self._run(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY %s", password)
+        self.execute(*(f"GRANT {grant} TO {name}@'127.0.0.1'" for grant in grants))
         return name
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
         assert self._process is None, "it runs already"
         if not self._data.exists():
             self._install()
@@ -141,7 +136,10 @@ class MariaDb:
         }
         # A separate session, so that Ctrl-C does not end it before the tests that use it.
         self._process = subprocess.Popen(
-            [MYSQLD or _program("mariadbd"), "--no-defaults", *_user(), *_arguments(settings)],
+            [
+                *(MYSQLD or _program("mariadbd"), "--no-defaults", *_user()),
+                *(f"--{name}" + (f"={value}" if value else "") for name, value in settings.items()),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -159,7 +157,6 @@ class MariaDb:
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Restart the server on the same port with the same data."""
         self.stop()
         self.start()
 
@@ -174,7 +171,6 @@ class MariaDb:
             self._process.send_signal(signal.SIGCONT)
 
     def remove(self) -> None:
-        """Kill the server and delete its files."""
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -218,14 +214,9 @@ class MariaDb:
             own = [f"--extra-file={first}", "--skip-test-db", "--innodb-log-file-size=64M"]
         done = subprocess.run(
             [
-                program,
-                "--no-defaults",
-                *user,
-                f"--datadir={self._data}",
-                *own,
-                "--skip-name-resolve",
+                *(program, "--no-defaults", *user, f"--datadir={self._data}", *own),
+                *("--skip-name-resolve", "--innodb-doublewrite=OFF"),
                 "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-doublewrite=OFF",
             ],
             check=False,
             capture_output=True,
@@ -237,14 +228,11 @@ class MariaDb:
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
     def _kill_connections(self, column: str, value: str | None) -> None:
-        with self._connect() as connection, connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT id FROM information_schema.processlist WHERE {column} = %s", (value,)
-            )
-            for (number,) in cursor.fetchall():
-                # One that has ended by itself cannot be killed.
-                with suppress(pymysql.err.OperationalError):
-                    cursor.execute(f"KILL CONNECTION {number:d}")
+        listed = f"SELECT id FROM information_schema.processlist WHERE {column} = %s"
+        for (number,) in self._run(listed, value):
+            # One that has ended by itself cannot be killed.
+            with suppress(pymysql.err.OperationalError):
+                self._run(f"KILL CONNECTION {number:d}")
 
     def _connect(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
         return pymysql.connect(
@@ -290,12 +278,6 @@ def _program(name: str) -> str:
 def _user() -> list[str]:
     """Return the option that drops root's privileges, if the tests run as root."""
     return ["--user=mysql"] if os.geteuid() == 0 else []
-
-
-def _arguments(settings: Mapping[str, str | None]) -> list[str]:
-    return [
-        f"--{name}" if value is None else f"--{name}={value}" for name, value in settings.items()
-    ]
 
 
 def free_port() -> int:

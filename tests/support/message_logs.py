@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from demo.simulator.schema import create_message_log, insert_message
 from tests.support.mariadb import MariaDb
+from tests.support.states import hurry
 
 _PASSWORD = "not a real p$#ss'w\"o@r:d/\\%"
 
@@ -23,13 +24,12 @@ class WrittenLog:
         # Every connection is new, and so has the server's current time zone.
         self.engine = sa.create_engine(writer, poolclass=sa.NullPool)
         if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _hurry)
+            hurry(self.engine)
         create_message_log(self.engine)
         self.reader = reader or writer
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the log is on SQLite."""
         return self.engine.dialect.name == "sqlite"
 
     def write(self, channel: str = "loja", **options: Any) -> int:
@@ -54,28 +54,23 @@ class WrittenLog:
             f" VALUES ({then}, 'message', :payload)"
         )
         payload = json.dumps({"sessionId": channel})
-        rows = [{"age": int(age), "payload": payload} for age in ages_seconds]
-        with self.engine.begin() as connection:
-            connection.execute(sa.text(statement), rows)
+        self.run(statement, *({"age": int(age), "payload": payload} for age in ages_seconds))
 
     def write_noise(self, rows: int, channel: str = "noise") -> None:
         """Write many messages, each with a number of its own."""
-        statement = sa.text(
-            "INSERT INTO webhook_raw_logs (event_type, payload_json) VALUES ('message', :payload)"
+        texts = (json.dumps({"sessionId": channel, "id": number}) for number in range(rows))
+        self.run(
+            "INSERT INTO webhook_raw_logs (event_type, payload_json) VALUES ('message', :payload)",
+            *({"payload": text} for text in texts),
         )
-        values = [{"payload": json.dumps({"sessionId": channel, "id": n})} for n in range(rows)]
-        with self.engine.begin() as connection:
-            connection.execute(statement, values)
 
     def write_as(self, row_id: int, channel: str = "loja", **options: Any) -> None:
-        """Write one message with this id."""
         with self.engine.begin() as connection:
             written = insert_message(connection, channel, **options)
             statement = "UPDATE webhook_raw_logs SET id = :to WHERE id = :of"
             connection.execute(sa.text(statement), {"to": row_id, "of": written})
 
     def postdate(self, row_id: int, seconds: int) -> None:
-        """Move a row's time into the future by ``seconds``."""
         then = (
             f"datetime(received_at, '+{seconds} seconds')"
             if self.is_sqlite
@@ -107,15 +102,13 @@ class WrittenLog:
         self.run("DROP TABLE webhook_raw_logs")
         create_message_log(self.engine)
 
-    def run(self, statement: str, **values: Any) -> None:
-        """Execute and commit one statement."""
+    def run(self, statement: str, *rows: Mapping[str, Any], **values: Any) -> None:
         with self.engine.begin() as connection:
-            connection.execute(sa.text(statement), values)
+            connection.execute(sa.text(statement), rows or values)
 
 
 @contextmanager
 def on_sqlite(directory: Path) -> Iterator[WrittenLog]:
-    """Create a message log in an SQLite file."""
     log = WrittenLog(sa.URL.create("sqlite", database=str(directory / "log.sqlite3")))
     yield log
     log.engine.dispose()
@@ -133,7 +126,3 @@ def on_mariadb(server: MariaDb) -> Iterator[WrittenLog]:
         log.engine.dispose()
     finally:
         server.drop_database(name)
-
-
-def _hurry(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous = OFF")

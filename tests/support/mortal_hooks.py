@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+from demo.loop import answers
 from reconnect_hook.__main__ import main
 from tests.support.hooks import TOKEN
 from tests.support.waiting import wait_until
@@ -93,15 +94,7 @@ class MortalHook:
         self._process.start()
 
     def wait(self) -> None:
-        """Wait until the hook answers."""
-
-        def answers() -> bool:
-            try:
-                return requests.get(f"{self.url}/-/healthy", timeout=0.5).ok
-            except requests.RequestException:
-                return False
-
-        wait_until(answers, _SECONDS, "a hook to answer")
+        wait_until(lambda: answers(f"{self.url}/-/healthy"), _SECONDS, "a hook to answer")
 
     def post(self, body: bytes) -> int:
         """Post a payload as Alertmanager does; return the status; raise RequestException."""
@@ -116,7 +109,6 @@ class MortalHook:
         return time.time()
 
     def close(self) -> None:
-        """Kill the hook if it runs, and close its port."""
         if self._process.is_alive():
             self.kill()
         self._listener.close()

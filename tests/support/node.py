@@ -148,14 +148,9 @@ class Node:
     def answers(self) -> bool:
         """Whether all programs answer; an exporter that waits for the gateway counts too."""
         self.children.check()
-        return all(
-            text(listen, path)
-            for listen, path in (
-                (self.at.exporter, "/-/healthy"),
-                (self.at.hook, "/-/ready"),
-                (self.at.alertmanager, "/-/ready"),
-                (self.at.prometheus, "/-/ready"),
-            )
+        ready = (self.at.hook, self.at.alertmanager, self.at.prometheus)
+        return bool(text(self.at.exporter, "/-/healthy")) and all(
+            text(a, "/-/ready") for a in ready
         )
 
     def partners(self) -> int | None:
@@ -163,15 +158,13 @@ class Node:
         cluster = _json(self.at.alertmanager, "/api/v2/status").get("cluster", {})
         return len(cluster["peers"]) - 1 if cluster.get("status") == "ready" else None
 
-    def firing(self) -> list[str]:
-        """Return the channel of each alert about a channel in Alertmanager."""
-        alerts = _json(self.at.alertmanager, "/api/v2/alerts?filter=channel!=%22%22")
+    def firing(self, matcher: str = "channel!=%22%22") -> list[str]:
+        """Return the channel of each such alert in Alertmanager."""
+        alerts = _json(self.at.alertmanager, f"/api/v2/alerts?filter={matcher}")
         return [alert["labels"]["channel"] for alert in alerts]
 
     def asking(self) -> list[str]:
-        """Return the channel of each alert in Alertmanager that requests a repair."""
-        path = "/api/v2/alerts?filter=remediation=%22reconnect%22"
-        return [alert["labels"]["channel"] for alert in _json(self.at.alertmanager, path)]
+        return self.firing("remediation=%22reconnect%22")
 
     def delivered(self) -> float:
         """Return the number of firing alerts that the hook has received since its start."""
@@ -180,7 +173,6 @@ class Node:
         return sum(told.values())
 
     def is_ready(self) -> bool:
-        """Whether the hook can read the state."""
         return bool(text(self.at.hook, "/-/ready"))
 
 

@@ -28,7 +28,6 @@ class NotifySocket:
 
     @property
     def told(self) -> list[str]:
-        """All reports so far, in their order."""
         while True:
             try:
                 self._told.append(self._socket.recv(4096).decode())
@@ -36,7 +35,6 @@ class NotifySocket:
                 return self._told
 
     def wait_for(self, state: str, times: int = 1) -> None:
-        """Wait until the state was reported ``times`` times."""
         wait_until(lambda: self.told.count(state) >= times, 60, f"{state} {times} times")
 
     def __enter__(self) -> Self:

@@ -89,7 +89,6 @@ class World:
         )
 
     def listed(self) -> dict[str, Channel]:
-        """Return the listed channels by key."""
         return {one.key: one for one in self.means.client.list_channels().channels}
 
     def probe(
@@ -107,11 +106,9 @@ class World:
         self.book.end(name, finding.kind, finding.outcome, finding.suspended)
         return finding
 
-    def found(
-        self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, *, resumes: bool = False
-    ) -> tuple[str, list[str]]:
+    def found(self, name: str = "loja", *, resumes: bool = False) -> tuple[str, list[str]]:
         """Probe a channel; return the outcome, and the ids of dead channels."""
-        finding = self.probe(name, kind, resumes=resumes)
+        finding = self.probe(name, resumes=resumes)
         return finding.outcome, [one.id for one in finding.dead]
 
     def sent(self) -> list[str | None]:

@@ -116,7 +116,6 @@ class Program:
 
     @property
     def stderr(self) -> str:
-        """Its stderr so far."""
         return self._stderr.read_text(encoding="utf-8")
 
     @property
@@ -135,11 +134,9 @@ class Program:
         return found[1] if found else ""
 
     def get(self, path: str) -> requests.Response:
-        """Get a page of the program."""
         return requests.get(f"{self.url}{path}", timeout=_END_SECONDS)
 
     def metrics(self) -> Metrics:
-        """Get the current metrics."""
         page = self.get("/metrics")
         assert page.status_code == 200
         return Metrics(page.text)

@@ -31,10 +31,8 @@ class Prometheus:
         self._children = Children(folder)
 
     def query(self, expression: str) -> list[dict[str, object]]:
-        answer = requests.get(
-            f"{self.url}/api/v1/query", params={"query": expression}, timeout=30
-        ).json()
-        return list(answer["data"]["result"])
+        answer = requests.get(f"{self.url}/api/v1/query", {"query": expression}, timeout=30)
+        return list(answer.json()["data"]["result"])
 
     def __enter__(self) -> Self:
         config = self._folder / "prometheus.yml"
@@ -43,14 +41,8 @@ class Prometheus:
             "static_configs": [{"targets": [self._target]}],
             **self._job,
         }
-        config.write_text(
-            yaml.safe_dump(
-                {
-                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-                    "scrape_configs": [scrape],
-                }
-            )
-        )
+        often = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+        config.write_text(yaml.safe_dump({"global": often, "scrape_configs": [scrape]}))
         self._children.start(
             "prometheus",
             [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import socketserver
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,29 +18,33 @@ Talk = Callable[["Conversation"], None]
 class Conversation:
     """The server's side of one connection."""
 
-    def __init__(self, connection: socket.socket, ending: threading.Event) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: socket.socket, ending: threading.Event, requests: list[bytes]
+    ) -> None:
+        self.connection = connection
         self._ending = ending
+        self._requests = requests
 
     def read_request(self) -> bytes:
         """Return a request up to the end of its head, or a part if the client disconnects."""
         head = b""
         while b"\r\n\r\n" not in head:
-            part = self._connection.recv(65536)
+            part = self.connection.recv(65536)
             if not part:
                 break
             head += part
+        if head:
+            self._requests.append(head)
         return head
 
     def send(self, data: bytes) -> None:
-        """Send all bytes."""
-        self._connection.sendall(data)
+        self.connection.sendall(data)
 
     def reset(self) -> None:
         """Close the connection with a TCP reset."""
         linger = struct.pack("ii", 1, 0)
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._connection.close()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
 
     def drip(self, parts: Iterable[bytes], seconds: float) -> None:
         """Send the parts with a pause after each, until the server ends."""
@@ -55,69 +60,46 @@ def reset(conversation: Conversation) -> None:
     conversation.reset()
 
 
-class RawServer:
+class RawServer(socketserver.ThreadingTCPServer):
     """Runs ``talk`` for each connection in a separate thread; for a ``with`` statement."""
 
+    request_queue_size = 128
+
     def __init__(self, talk: Talk) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         self._talk = talk
         self._ending = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._open: set[Any] = set()
         self.requests: list[bytes] = []
         """Heads of the requests that ``talk`` reads with read_request()."""
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._talk(Conversation(request, self._ending, self.requests))
+
+    def close_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().close_request(request)
+
+    def end_connections(self) -> None:
+        for connection in tuple(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
-        self._begin(self._accept)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _begin(self, work: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._ending.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._begin(self._hold, connection)
-
-    def _hold(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.add(connection)
-        with connection, contextlib.suppress(OSError):
-            self._talk(_Noted(connection, self._ending, self.requests))
-        with self._lock:
-            self._open.discard(connection)
-
-
-class _Noted(Conversation):
-    def __init__(
-        self, connection: socket.socket, ending: threading.Event, requests: list[bytes]
-    ) -> None:
-        super().__init__(connection, ending)
-        self._requests = requests
-
-    def read_request(self) -> bytes:
-        head = super().read_request()
-        if head:
-            self._requests.append(head)
-        return head
+        self.shutdown()
+        self.end_connections()
+        self.server_close()  # joins the connections' threads
 
 
 @contextmanager

@@ -52,21 +52,6 @@ class Installed:
         """Return the command ``python -m arguments`` of this installation."""
         return [str(self.python), "-m", *arguments]
 
-    def run(
-        self, directory: Path, *arguments: str, settings: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``python -m arguments`` to its end, with ``directory`` as working directory."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=directory,
-            env=clean_environment(settings or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-        )
-
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without paths to the checkout."""

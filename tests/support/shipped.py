@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ class Alert:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return the labels in the rule."""
         labels: dict[str, str] = self.rule["labels"]
         return labels
 
@@ -64,43 +63,32 @@ def uncomment(text: str, key: str) -> str:
 def seconds(duration: str) -> float:
     """Return the seconds of a Prometheus duration such as 4h10m."""
     units = {"h": 3600, "m": 60, "s": 1}
-    total, digits = 0, ""
-    for character in str(duration):
-        if character.isdigit():
-            digits += character
-        else:
-            total += int(digits) * units[character]
-            digits = ""
-    return total
-
-
-def _alerts() -> Iterator[Alert]:
-    for path in RULE_FILES:
-        for group in read_yaml(path)["groups"]:
-            for rule in group["rules"]:
-                if "alert" in rule:
-                    yield Alert(rule["alert"], rule)
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)(\D)", duration))
 
 
 @functools.cache
 def expectations() -> tuple[Expectation, ...]:
     """Return what all promtool tests expect; reading them takes half a second."""
-    return tuple(_expectations())
+    return tuple(
+        Expectation(
+            check["alertname"],
+            (path.name, test["name"]),
+            seconds(check["eval_time"]),
+            tuple(alert["exp_labels"] for alert in check.get("exp_alerts", ())),
+        )
+        for path in PROMTOOL_TESTS
+        for test in read_yaml(path)["tests"]
+        for check in test.get("alert_rule_test", [])
+    )
 
 
-def _expectations() -> Iterator[Expectation]:
-    for path in PROMTOOL_TESTS:
-        for test in read_yaml(path)["tests"]:
-            for check in test.get("alert_rule_test", []):
-                yield Expectation(
-                    check["alertname"],
-                    (path.name, test["name"]),
-                    seconds(check["eval_time"]),
-                    tuple(alert["exp_labels"] for alert in check.get("exp_alerts", ())),
-                )
-
-
-ALERTS = list(_alerts())
+ALERTS = [
+    Alert(rule["alert"], rule)
+    for path in RULE_FILES
+    for group in read_yaml(path)["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+]
 
 
 def label_sets(alert: Alert) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import quote
 
@@ -44,21 +45,9 @@ class Api:
         return {one["id"]: one["status"] for one in self("GET", "channels").json()["channels"]}
 
 
-class Background:
-    """A call in another thread."""
-
-    def __init__(self, api: Api, method: str, path: str) -> None:
-        self._answers: list[requests.Response] = []
-        self._thread = threading.Thread(
-            target=lambda: self._answers.append(api(method, path)), daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def answered(self) -> bool:
-        return bool(self._answers)
-
-    def answer(self) -> requests.Response:
-        self._thread.join(30)
-        assert self._answers, "no answer"
-        return self._answers[0]
+def in_background(api: Api, method: str, path: str) -> Future[requests.Response]:
+    """Make a call in another thread."""
+    answer = Future[requests.Response]()
+    call = threading.Thread(target=lambda: answer.set_result(api(method, path)), daemon=True)
+    call.start()
+    return answer

@@ -28,13 +28,17 @@ class StateClock(Clock):
 
 
 def firing(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:
-    """Return a firing alert that requests a repair."""
     return Alert(AlertStatus.FIRING, Target(channel, reason))
 
 
 def resolved(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:
-    """Return a resolved alert."""
     return Alert(AlertStatus.RESOLVED, Target(channel, reason))
+
+
+def hurry(engine: sa.Engine) -> None:
+    """Let SQLite flush nothing: tests need no durability, and it takes most of the time."""
+    sa.event.listen(engine, "connect", lambda one, _: one.execute("PRAGMA synchronous=OFF"))
+    engine.dispose()
 
 
 def sqlite_url(directory: Path) -> sa.URL:

@@ -16,9 +16,6 @@ from typing import Self
 from tests.support.programs import environment
 
 _SECONDS = 60.0
-_AGAIN_SECONDS = 0.3
-_CTRL_C_SECONDS = 10.0
-_CTRL_C = "\x03"
 
 
 class Terminal:
@@ -57,33 +54,23 @@ class Terminal:
         os.write(self._ours, ("".join(keys) + "\r" * enter).encode())
         return before
 
-    def press(self, question: str, key: str, then: str) -> None:
+    def press(self, question: str, key: str, then: str, again: float = 0.3) -> None:
         """Press a key until a text appears: keys before the program reads are lost."""
         self.wait_for(question)
         until = time.monotonic() + _SECONDS
         while then not in self.said:
             assert time.monotonic() < until, f"no {then!r} in:\n{self.said}"
             os.write(self._ours, key.encode())
-            if select.select([self._ours], [], [], _AGAIN_SECONDS)[0]:
-                assert self._more(), f"it ended without {then!r}:\n{self.said}"
-
-    def stop(self, question: str, then: str) -> None:
-        """Press Ctrl-C instead of an answer until a text appears.
-
-        Python loses a Ctrl-C at the moment when it starts to read.
-        """
-        self.wait_for(question)
-        until = time.monotonic() + _SECONDS
-        while then not in self.said:
-            assert time.monotonic() < until, f"no {then!r} in:\n{self.said}"
-            os.write(self._ours, _CTRL_C.encode())
-            again = time.monotonic() + _CTRL_C_SECONDS
-            while then not in self.said and time.monotonic() < again:
-                if select.select([self._ours], [], [], _AGAIN_SECONDS)[0]:
+            pressed = time.monotonic()
+            while then not in self.said and (left := pressed + again - time.monotonic()) > 0:
+                if select.select([self._ours], [], [], left)[0]:
                     assert self._more(), f"it ended without {then!r}:\n{self.said}"
 
+    def stop(self, question: str, then: str) -> None:
+        """Press Ctrl-C instead of an answer; Python loses one when it starts to read."""
+        self.press(question, "\x03", then, again=10.0)
+
     def end(self) -> int:
-        """Wait for the program's end; return its exit code."""
         while self._more():
             pass
         return self._process.wait(_SECONDS)

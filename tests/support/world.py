@@ -32,7 +32,7 @@ from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead, read_rows
 from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
-from tests.support.states import firing, resolved, state_url
+from tests.support.states import firing, hurry, resolved, state_url
 from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode, ProbeKind, ReplayMode
@@ -104,7 +104,6 @@ class Turn:
 
     @classmethod
     def present(cls) -> Turn:
-        """Return the current thread's turn."""
         turn: Turn = cls._here.turn
         return turn
 
@@ -123,7 +122,6 @@ class Turn:
             self._stands.acquire()
 
     def pause(self, seconds: float) -> None:
-        """Suspend the current thread."""
         self._later(seconds, self.resume)
         self._stands.release()
         self._go.acquire()
@@ -146,8 +144,9 @@ class FakeGateway(Gateway):
     lists_messages = True
     makes_events = True
 
-    def __init__(self, clock: WorldClock) -> None:
+    def __init__(self, clock: WorldClock, *, can_query: bool = False) -> None:
         super().__init__("http://gateway.example.com", "not-a-real-secret")
+        vars(self)["can_query"] = can_query
         self.clock = clock
         self.statuses: dict[str, Status] = {}
         self.calls: list[tuple[str, str, float]] = []
@@ -173,7 +172,6 @@ class FakeGateway(Gateway):
         self.posts_to: WebhookConfig | None = None
 
     def calls_of(self, channel: str) -> list[str]:
-        """Return the names of the calls about a channel."""
         return [name for name, about, _ in self.calls if about == channel]
 
     def list_channels(self) -> ChannelList:
@@ -242,12 +240,6 @@ class FakeGateway(Gateway):
         return None
 
 
-class QueryGateway(FakeGateway):
-    """A FakeGateway with a query."""
-
-    can_query = True
-
-
 class FakeMessages:
     """A source with the last messages in ``came``: wall clock times by channel key."""
 
@@ -262,7 +254,6 @@ class FakeMessages:
         """Seconds of one read by delivered()."""
 
     def carry(self, channel: str, text: str) -> None:
-        """Record a text that arrives at a channel."""
         self.came[channel_key(channel)] = self._clock.time()
         self.echoes[text.rpartition(" ")[2]] = self._clock.time()
 
@@ -327,10 +318,6 @@ class Options:
     )
 
 
-def _hurry(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")
-
-
 class WorldHook:
     """One hook of a world."""
 
@@ -339,10 +326,8 @@ class WorldHook:
         self.name = name
         options = world.options
         self.database = world.open()
-        # Tests need no durability, and syncing the disk would take most of the time.
         if self.database.is_sqlite:
-            sa.event.listen(self.database._engine, "connect", _hurry)
-            self.database._engine.dispose()
+            hurry(self.database._engine)
         sa.event.listen(self.database._engine, "commit", world.note_commit)
         backoff = Backoff(options.cooldown)
         self.scheduler = Scheduler(self.database)
@@ -398,12 +383,7 @@ class WorldHook:
         )
         self.metrics.watch_audits(GATEWAY, self.auditor.repository)
         self.workers = Workers(
-            world.client,
-            self.probing,
-            messages,
-            self.scheduler.notify,
-            world.clock,
-            self._start,
+            world.client, self.probing, messages, self.scheduler.notify, world.clock, self._start
         )
         self.reconciler = GatewayReconciler(
             GATEWAY,
@@ -481,7 +461,7 @@ class World:
         self._has_tables = url is None
         self.events = EventLog(folder / "hook.log")
         self.log_file = folder / "hook.log"
-        self.gateway = (QueryGateway if self.options.can_query else FakeGateway)(self.clock)
+        self.gateway = FakeGateway(self.clock, can_query=self.options.can_query)
         self.client = client or self.gateway
         self.messages = FakeMessages(self.clock)
         self.consumer = FakeConsumer()
@@ -504,11 +484,9 @@ class World:
 
     @property
     def hook(self) -> WorldHook:
-        """The first hook."""
         return self.hooks[0]
 
     def close(self) -> None:
-        """Kill all hooks."""
         for hook in self.hooks:
             hook.die()
 
@@ -523,29 +501,22 @@ class World:
     def alert(
         self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED, *, to: int = 0
     ) -> Disposition:
-        """Send a firing alert to a hook."""
         (disposition,) = self.hooks[to].writer.accept([firing(channel, cause)])
         return disposition
 
-    def resolve(
-        self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED, *, to: int = 0
-    ) -> Disposition:
-        """Send a resolved alert to a hook."""
-        (disposition,) = self.hooks[to].writer.accept([resolved(channel, cause)])
+    def resolve(self, channel: str = "loja", *, to: int = 0) -> Disposition:
+        (disposition,) = self.hooks[to].writer.accept([resolved(channel)])
         return disposition
 
     def put(self, channel: str = "loja", status: Status = Status.CONNECTED) -> None:
-        """Set a channel's status in the gateway's list."""
         self.gateway.statuses[channel] = status
 
     def message(self, channel: str = "loja") -> None:
-        """Record a message that arrives at a channel."""
         self.messages.came[channel_key(channel)] = self.clock.time()
 
     # Time.
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Schedule work for a later time."""
         heapq.heappush(self._later, (self.clock.monotonic() + seconds, next(self._order), work))
 
     def run(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
@@ -576,7 +547,6 @@ class World:
     # Results.
 
     def row(self, channel: str = "loja") -> ChannelRow | None:
-        """Return a channel's row."""
         key = channel_key(channel)
         with self.hook.database.read() as connection:
             return read_rows(connection, GATEWAY, [key]).get(key)
@@ -604,13 +574,10 @@ class World:
         return self.ended(channel)[before]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Return the value of a metric of the first hook."""
         return self.hook.metrics.registry.get_sample_value(name, labels)
 
     def outcomes(self, channel: str = "loja") -> list[str]:
-        """Return the outcomes of a channel's repairs, the oldest first."""
         return [str(attempt.outcome) for attempt in self.ended(channel)]
 
     def lines(self) -> list[str]:
-        """Return the lines of the hooks' log."""
         return self.log_file.read_text().splitlines()

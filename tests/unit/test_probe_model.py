@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from reconnect_hook.echo import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
 from reconnect_hook.probe import Finding, ProbeRun
@@ -18,7 +17,7 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import add_gateways
 from reconnect_hook.schema import open_state
 from tests.support.examples import examples
-from tests.support.states import state_url
+from tests.support.states import hurry, state_url
 from zapwatch.channels import ByName, Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.readers import ProbeKind
@@ -28,7 +27,6 @@ from zapwatch.messages.message import RecentMessages
 
 _SEEDS = examples(20)
 _EVER = float("inf")
-_HASTY = "PRAGMA synchronous=OFF"
 
 
 @dataclass(slots=True)
@@ -203,9 +201,7 @@ _SETTINGS = ProbeSettings(
 @contextmanager
 def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterator[ProbeRepository]:
     database = open_state(state_url(folder), clock=world)
-    # No power fails here, and that of a disk would be most of the time.
-    sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
-    database._engine.dispose()
+    hurry(database._engine)
     add_gateways(database, ["wpp"])
     book = ProbeRepository(database, "wpp", _SETTINGS)
     monkeypatch.setattr(

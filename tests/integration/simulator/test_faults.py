@@ -17,7 +17,7 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET
-from tests.support.simulated import CONNECTED, Api, Background
+from tests.support.simulated import CONNECTED, Api, in_background
 from tests.support.waiting import wait_until
 from zapwatch.clock import Clock
 
@@ -95,11 +95,11 @@ class TestEffect:
         self, simulator: Simulator, api: Api
     ) -> None:
         simulator.fault("delete", "slow", seconds=_HELD_SECONDS, effect=True)
-        call = Background(api, "DELETE", "channels/loja")
+        call = in_background(api, "DELETE", "channels/loja")
         wait_until(lambda: simulator.channel("loja") is None, 60, "the work")
-        assert not call.answered
+        assert not call.done()
         simulator.clear_faults("delete")
-        assert call.answer().status_code == 200, "a second time it would be 404"
+        assert call.result(30).status_code == 200, "a second time it would be 404"
 
 
 class TestOnTheWire:
@@ -115,13 +115,13 @@ class TestOnTheWire:
         self, simulator: Simulator, api: Api, fault: str, status: int
     ) -> None:
         simulator.fault("list", fault, seconds=_HELD_SECONDS)
-        call = Background(api, "GET", "channels")
+        call = in_background(api, "GET", "channels")
         wait_until(simulator.requests, 60, "the call")
         assert api("GET", "channels/loja/qr").json() == CONNECTED, "other calls are not held up"
-        assert not call.answered
+        assert not call.done()
         assert simulator.requests("list")[0]["status"] is None
         simulator.clear_faults("list")
-        assert call.answer().status_code == status
+        assert call.result(30).status_code == status
         assert simulator.requests("list")[0]["status"] == status
 
     def test_drip_sends_byte_after_byte_until_it_is_released(
