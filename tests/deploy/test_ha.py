@@ -44,22 +44,6 @@ def test_amtool_accepts_the_routes(etc: Path) -> None:
     run("amtool", "check-config", etc / "alertmanager.yml")
 
 
-@pytest.mark.parametrize(
-    ("labels", "receiver"),
-    [
-        (["alertname=Watchdog", "severity=none"], "heartbeat"),
-        (["gateway=wpp", "channel=loja", "remediation=reconnect"], "reconnect-hook"),
-        (["gateway=wpp", "channel=loja", "remediation=probe"], "reconnect-hook"),
-        (["gateway=wpp", "channel=loja"], "people"),
-        (["gateway=wpp"], "people"),
-    ],
-)
-def test_an_alert_reaches_one_receiver(etc: Path, labels: list[str], receiver: str) -> None:
-    config = etc / "alertmanager.yml"
-    said = run("amtool", "config", "routes", "test", f"--config.file={config}", *labels)
-    assert said.split() == [receiver]
-
-
 def test_alertmanager_has_the_shipped_routes() -> None:
     ours, shipped = (read_yaml(folder / "alertmanager.yml") for folder in (_HA, ALERTMANAGER))
     for part in ("templates", "route", "inhibit_rules"):

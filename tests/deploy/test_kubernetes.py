@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from demo.configuration import RULES
-from tests.support.release import ROOT
+from tests.support.shipped import ROOT, run
 from zapwatch import __version__
 from zapwatch.config import SECRETS, parse
 
@@ -21,16 +20,14 @@ _FOLDER = ROOT / "deploy" / "kubernetes"
 _KUBERNETES = "1.37"
 _HA = ROOT / "deploy" / "ha"
 _OPERATOR = "monitoring.coreos.com/"
-
-
-def _printed_rules() -> str:
-    return subprocess.run([_FOLDER / "rules.sh"], check=True, capture_output=True, text=True).stdout
+_PODS = (("Deployment", "zapwatch-exporter"), ("StatefulSet", "zapwatch-hook"))
 
 
 @functools.cache
 def _objects() -> list[dict[str, Any]]:
     texts = [path.read_text() for path in sorted(_FOLDER.glob("*.yaml"))]
-    return [one for text in [*texts, _printed_rules()] for one in yaml.safe_load_all(text)]
+    texts.append(run(_FOLDER / "rules.sh"))
+    return [one for text in texts for one in yaml.safe_load_all(text)]
 
 
 def _one(kind: str, name: str = "zapwatch") -> dict[str, Any]:
@@ -147,9 +144,7 @@ def _jobs(path: Path) -> list[str]:
     return re.findall(r'job="([^"]*)"', path.read_text())
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("Deployment", "zapwatch-exporter"), ("StatefulSet", "zapwatch-hook")]
-)
+@pytest.mark.parametrize(("kind", "name"), _PODS)
 def test_the_pods_are_confined_and_their_version_is_this_one(kind: str, name: str) -> None:
     pod = _one(kind, name)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -179,7 +174,7 @@ def test_every_secret_is_a_reference_that_the_guide_fills() -> None:
 def test_the_settings_are_understood() -> None:
     data = _one("ConfigMap")["data"]
     assert not set(data) & set(SECRETS)
-    for kind, name in (("Deployment", "zapwatch-exporter"), ("StatefulSet", "zapwatch-hook")):
+    for kind, name in _PODS:
         (container,) = _one(kind, name)["spec"]["template"]["spec"]["containers"]
         own = {one["name"]: one["value"] for one in container["env"]}
         files = {key.removesuffix("_FILE") for key in own if key.endswith("_FILE")}

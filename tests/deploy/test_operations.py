@@ -354,10 +354,6 @@ def test_the_guide_leads_to_the_first_metric(guided: Guided) -> None:
     assert SECRET not in guided.journal
 
 
-def test_the_portuguese_guide_has_the_same_commands() -> None:
-    assert blocks("pt-BR/install.md") == blocks()
-
-
 def test_a_drop_is_repaired_and_logrotate_may_move_the_log(guided: Guided) -> None:
     machine = guided.machine
     for channel in ("Canal um", "Canal dois"):

@@ -22,11 +22,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDb) -> Itera
     name = mariadb.create_database()
     with Cluster(tmp_path_factory.mktemp("cluster"), mariadb.url(name), _CHANNELS) as made:
         yield made
-        # What came late counts as well.
+        # What came late counts as well. One call was cut off, and was made once more.
         touched = [channel for channel in _CHANNELS if made.calls(channel)]
-        assert {c: made.calls(c) for c in touched} == {
-            c: 2 if c == "handed on" else 1 for c in touched
-        }
+        assert {c: made.calls(c) for c in touched} == {c: 1 + (c == "handed on") for c in touched}
     mariadb.drop_database(name)
 
 
@@ -53,7 +51,6 @@ def _tell_each_hook_once(cluster: Cluster, channel: str) -> bool:
     )
     cluster.wait_until_nothing_fires()
     assert cluster.outcomes(channel) == ["reconnected"]
-    assert cluster.calls(channel) == 1
     return [node.delivered() for node in cluster.nodes] == [n + 1 for n in before]
 
 
@@ -78,11 +75,8 @@ def test_one_of_two_dies_and_comes_back(cluster: Cluster, program: str) -> None:
         if program == "reconnect_hook":
             cluster.wait_for(node.delivered, "what could not be delivered")
         cluster.simulator.scan(dead)
-        assert [cluster.outcomes(dies), cluster.outcomes(dead)] == [
-            ["reconnected"],
-            ["qr_required"],
-        ]
-        assert [cluster.calls(dies), cluster.calls(dead)] == [1, 1]
+        assert cluster.outcomes(dies) == ["reconnected"]
+        assert cluster.outcomes(dead) == ["qr_required"]
 
 
 def test_what_drops_while_the_state_is_away_is_repaired_when_it_is_back(
@@ -96,7 +90,6 @@ def test_what_drops_while_the_state_is_away_is_repaired_when_it_is_back(
     cluster.wait_for_repair("restarted")
     cluster.wait_for(lambda: all(n.is_ready() for n in cluster.nodes), "both hooks to be back")
     assert cluster.outcomes("restarted") == ["reconnected"]
-    assert cluster.calls("restarted") == 1
 
 
 def test_the_dead_mans_switch_is_let_go_when_no_prometheus_is_left(cluster: Cluster) -> None:
@@ -136,7 +129,6 @@ def test_an_alertmanager_here_and_a_hook_there_die(cluster: Cluster) -> None:
     cluster.wait_until_joined()
     cluster.wait_for(cluster.b.is_ready, "the hook to be back")
     assert cluster.outcomes("crosswise") == ["reconnected"]
-    assert cluster.calls("crosswise") == 1
 
 
 def test_alertmanagers_that_do_not_see_each_other_both_deliver(cluster: Cluster) -> None:
@@ -155,7 +147,6 @@ def test_alertmanagers_that_do_not_see_each_other_both_deliver(cluster: Cluster)
     cluster.b.gossip.mend()
     cluster.wait_until_joined()
     assert cluster.outcomes("apart") == ["reconnected"]
-    assert cluster.calls("apart") == 1
 
 
 def test_a_hook_that_is_cut_off_from_the_state_leaves_it_to_the_other(cluster: Cluster) -> None:
@@ -166,7 +157,6 @@ def test_a_hook_that_is_cut_off_from_the_state_leaves_it_to_the_other(cluster: C
     cluster.a.state.mend()
     cluster.wait_for(cluster.a.is_ready, "the hook to be back")
     assert cluster.outcomes("stateless") == ["reconnected"]
-    assert cluster.calls("stateless") == 1
 
 
 def test_a_hook_that_is_cut_off_in_mid_repair_is_taken_over_without_another_call(
@@ -190,7 +180,6 @@ def test_a_hook_that_is_cut_off_in_mid_repair_is_taken_over_without_another_call
         "the first hook to find out",
     )
     assert cluster.outcomes("taken over") == ["recovered"]
-    assert cluster.calls("taken over") == 1
 
 
 def test_a_hook_that_dies_in_mid_repair_is_followed_by_the_other(cluster: Cluster) -> None:
@@ -207,4 +196,3 @@ def test_a_hook_that_dies_in_mid_repair_is_followed_by_the_other(cluster: Cluste
     cluster.a.start("reconnect_hook")
     cluster.wait_for(cluster.a.is_ready, "the first hook to be back")
     assert cluster.outcomes("handed on") == ["reconnected"]
-    assert cluster.calls("handed on") == 2, "the one that was cut off, and one more"

@@ -29,10 +29,7 @@ _PLACES = [
     *((kind, channel) for kind in _KINDS for channel in ("caiu", "zumbi", "sem-par", "bem")),
     ("whapi", "parado"),
 ]
-_SETTINGS = {
-    "SILENT_HOURS": str(SILENT_SECONDS / 3600),
-    "RECONNECT_VERIFY_SECONDS": "20",
-}
+_SETTINGS = {"SILENT_HOURS": str(SILENT_SECONDS / 3600), "RECONNECT_VERIFY_SECONDS": "20"}
 
 
 def _wait_for(installation: Installation, wanted: dict[str, str]) -> None:

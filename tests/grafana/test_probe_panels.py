@@ -13,6 +13,7 @@ from tests.support.shipped import run
 
 _BOTH = pytest.mark.parametrize("title", [dashboard["title"] for dashboard in dashboards()])
 _MINE = 'gateway="wpp",channel="loja",kind="echo"'
+_LABELS = '{gateway="wpp",channel="loja"}'
 _Wanted = Mapping[int, Sequence[tuple[str, float]]]
 
 _ANSWER, _AGE, _PROOF = range(3)
@@ -33,12 +34,7 @@ def _asked(title: str, what: int) -> str:
     return _expression(f"{title} / {panel} / {letters[what]}")
 
 
-def _check(
-    folder: Path,
-    series: dict[str, str],
-    expression: str,
-    wanted: _Wanted,
-) -> None:
+def _check(folder: Path, series: dict[str, str], expression: str, wanted: _Wanted) -> None:
     """Let promtool evaluate a query of these series, a value a minute, at some minutes."""
     tests = [
         {
@@ -87,10 +83,9 @@ def test_after_a_probe_that_proved_nothing_the_last_proof_is_still_known(
         f"whatsapp_channel_probe_success{{{_MINE}}}": "1x9 0x20",
         f"whatsapp_channel_probe_timestamp_seconds{{{_MINE}}}": "0x9 600x20",
     }
-    labels = '{gateway="wpp",channel="loja"}'
     values = {_ANSWER: (2, 0), _AGE: (300, 300), _PROOF: (300, 900)}
     for what, (before, after) in values.items():
-        wanted = {5: [(labels, before)], 15: [(labels, after)]}
+        wanted = {5: [(_LABELS, before)], 15: [(_LABELS, after)]}
         _check(tmp_path, series, _asked(title, what), wanted)
 
 
@@ -98,5 +93,4 @@ def test_after_a_probe_that_proved_nothing_the_last_proof_is_still_known(
 def test_a_query_proves_less_than_an_echo(title: str, tmp_path: Path) -> None:
     kinds = _MINE.replace("echo", "query")
     series = {f"whatsapp_channel_probe_success{{{kinds}}}": "0 1"}
-    labels = '{gateway="wpp",channel="loja"}'
-    _check(tmp_path, series, _asked(title, _ANSWER), {0: [(labels, 0)], 1: [(labels, 1)]})
+    _check(tmp_path, series, _asked(title, _ANSWER), {0: [(_LABELS, 0)], 1: [(_LABELS, 1)]})

@@ -44,7 +44,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
             "wpp",
             "Pixel12 Digital",
             description="Zapwatch has tried 3 times in a row. It has been down for 47m 12s.",
-        ),
+        )
     ],
     "gone": [alert("WhatsAppChannelGone", "evo", "Loja Sul")],
     "still_silent": [alert("WhatsAppChannelStillSilent", "evo", "Loja Norte")],
@@ -74,7 +74,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "hostile": [
         alert(
             "WhatsAppChannelNeedsQrScan", f"gate {HOSTILE}", f"Loja {HOSTILE}", description=QR_SEEN
-        ),
+        )
     ],
     "own": [
         alert(

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.notifications import cases
 from tests.notifications.alertmanager import Alertmanager
 from tests.support.inbox import Inbox
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def inbox() -> Iterator[Inbox]:
-    with Inbox() as made:
-        yield made
 
 
 def alert(name: str, channel: str = "", gateway: str = "wpp") -> dict[str, Any]:
@@ -34,11 +25,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def test_an_episode_makes_one_message_and_its_end_another(tmp_path: Path, inbox: Inbox) -> None:
+def test_an_episode_makes_one_message_and_its_end_another(tmp_path: Path) -> None:
     def told() -> list[str]:
         return [sent["attachments"][0]["title"] for sent in inbox.slacks]
 
-    with Alertmanager(tmp_path, inbox, "en", faster=40) as alertmanager:
+    with Inbox() as inbox, Alertmanager(tmp_path, inbox, "en", faster=40) as alertmanager:
         brief = alert("WhatsAppChannelNeedsQrScan", "brief")
         lasting = alert("WhatsAppChannelNeedsQrScan", "lasting")
         alertmanager.post(brief, lasting)

@@ -149,7 +149,6 @@ def test_the_hooks_own_webhooks_reach_no_person() -> None:
 
 @pytest.fixture
 def page(alertmanager: Alertmanager) -> Iterator[Site]:
-    """Return the hook's pages, in this process."""
     made = Site(NOBODY, ALERTMANAGER_URL=alertmanager.url, HEARTBEAT_URL=NOBODY)
     yield made
     made.close()

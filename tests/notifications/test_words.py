@@ -1,4 +1,4 @@
-"""The sentences of the two languages: the same ones, and some for every alert."""
+"""The sentences of the two languages, some for every alert; and docs/notifications.md on them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from demo.configuration import ROOT
 from reconnect_hook.delivery import WebhookFault
 from tests.support.shipped import (
     ALERTMANAGER,
     ALERTS,
+    EXAMPLES,
     LANGUAGES,
     PROMTOOL_TESTS,
     TEMPLATES,
@@ -17,6 +19,7 @@ from tests.support.shipped import (
 )
 from zapwatch.alertmanager import TEST_ALERT
 
+_GUIDE = (ROOT / "docs" / "notifications.md").read_text(encoding="utf-8")
 # What is being repaired needs nobody: these three share their other sentences.
 COMMON_WORDS = {"WhatsAppChannelDisconnected", "WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
 
@@ -27,13 +30,10 @@ def definitions(language: str) -> dict[str, str]:
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
-def test_there_are_portuguese_and_english() -> None:
+def test_portuguese_and_english_say_the_same_things() -> None:
     assert LANGUAGES == ["en", "pt-BR"]
     chosen = read_yaml(ALERTMANAGER / "alertmanager.yml")["templates"]
     assert chosen == ["templates/*.tmpl", "templates/pt-BR/*.tmpl"]
-
-
-def test_both_languages_say_the_same_things() -> None:
     assert set(definitions("en")) == set(definitions("pt-BR"))
 
 
@@ -65,3 +65,20 @@ def test_a_sentence_has_no_character_that_a_service_takes_for_markup() -> None:
         for name, text in definitions(language).items():
             sentence = re.sub(r"{{.*?}}", "", text, flags=re.DOTALL)
             assert not set(sentence) & set("<>&`[]"), (language, name)
+
+
+def test_every_file_that_the_guide_names_is_there() -> None:
+    named = set(re.findall(r"templates/[\w*/.-]+", _GUIDE))
+    assert {f"templates/{language}/*.tmpl" for language in LANGUAGES} <= named
+    for pattern in named:
+        assert list(ALERTMANAGER.glob(pattern)), pattern
+
+
+def test_the_address_is_set_as_the_guide_says() -> None:
+    (line,) = re.findall(r'{{ define "zapwatch.url" }}.*', _GUIDE)
+    shipped = (ALERTMANAGER / "templates" / "address.tmpl").read_text(encoding="utf-8")
+    assert line.replace("https://zapwatch.example.com", "http://127.0.0.1:9862") in shipped
+
+
+def test_every_way_to_reach_people_has_its_part_in_the_guide() -> None:
+    assert all(f"`{example}`" in _GUIDE for example in EXAMPLES)

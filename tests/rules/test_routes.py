@@ -22,27 +22,20 @@ from tests.support.shipped import (
     uncomment,
 )
 
+FOR_PEOPLE = (
+    *("WhatsAppChannelNeedsQrScan", "WhatsAppChannelFlapping", "WhatsAppChannelGone"),
+    *("WhatsAppChannelStillSilent", "WhatsAppChannelsLeftOut", "WhatsAppReconnectFailing"),
+    *("WhatsAppGatewayDown", "WhatsAppGatewayUnknown", "WhatsAppMessageLogDown"),
+    *("WhatsAppDeliveryBroken", "WhatsAppMessagesMissed", "WhatsAppMessageLogStalled"),
+    *("WhatsAppExporterDown", "WhatsAppReconnectHookDown", "WhatsAppAlertDeliveryFailing"),
+    "WhatsAppConfigReloadFailing",
+)
 RECEIVER_OF = {
     "WhatsAppChannelDisconnected": "reconnect-hook",
     "WhatsAppChannelSilent": "reconnect-hook",
     "WhatsAppChannelNeverHeard": "reconnect-hook",
     "WhatsAppChannelSuspect": "reconnect-hook",
-    "WhatsAppChannelNeedsQrScan": "people",
-    "WhatsAppChannelFlapping": "people",
-    "WhatsAppChannelGone": "people",
-    "WhatsAppChannelStillSilent": "people",
-    "WhatsAppChannelsLeftOut": "people",
-    "WhatsAppReconnectFailing": "people",
-    "WhatsAppGatewayDown": "people",
-    "WhatsAppGatewayUnknown": "people",
-    "WhatsAppMessageLogDown": "people",
-    "WhatsAppDeliveryBroken": "people",
-    "WhatsAppMessagesMissed": "people",
-    "WhatsAppMessageLogStalled": "people",
-    "WhatsAppExporterDown": "people",
-    "WhatsAppReconnectHookDown": "people",
-    "WhatsAppAlertDeliveryFailing": "people",
-    "WhatsAppConfigReloadFailing": "people",
+    **dict.fromkeys(FOR_PEOPLE, "people"),
     "Watchdog": "heartbeat",
 }
 OF_HOURS = {"WhatsAppChannelFlapping", "WhatsAppChannelsLeftOut"}
@@ -67,12 +60,6 @@ def shipped() -> Any:
     return read_yaml(ALERTMANAGER / "alertmanager.yml")
 
 
-def with_example(config: Path, key: str) -> Any:
-    """Return the configuration with one example uncommented."""
-    config.write_text(uncomment(config.read_text(), key))
-    return read_yaml(config)
-
-
 def receiver(config: Any, name: str) -> Any:
     (found,) = (entry for entry in config["receivers"] if entry["name"] == name)
     return found
@@ -94,10 +81,14 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
     return True
 
 
-def test_amtool_accepts_the_configuration(config: Path) -> None:
+def test_amtool_accepts_the_configuration_and_sends_an_unknown_alert_to_people(
+    config: Path,
+) -> None:
     said = run("amtool", "check-config", config)
     assert "3 receivers" in said
     assert "2 templates" in said
+    said = run("amtool", "config", "routes", "test", f"--config.file={config}", "alertname=New")
+    assert said.split() == ["people"]
 
 
 def test_every_promised_alert_exists_once() -> None:
@@ -115,11 +106,6 @@ def test_an_alert_reaches_its_receiver_and_no_other(config: Path, alert: Alert) 
         # When these end, the hook audits the messages.
         also = ["reconnect-hook"] if alert.name in OUTAGES else []
         assert said.replace(",", " ").split() == [*also, RECEIVER_OF[alert.name]]
-
-
-def test_an_alert_that_nobody_thought_of_goes_to_people(config: Path) -> None:
-    said = run("amtool", "config", "routes", "test", f"--config.file={config}", "alertname=New")
-    assert said.split() == ["people"]
 
 
 def test_each_channel_is_sent_by_itself_at_once_and_again_after_the_cooldown(shipped: Any) -> None:
@@ -199,11 +185,7 @@ def test_the_hook_gets_everything_with_its_token(shipped: Any, name: str, path: 
             }
         ],
     }
-
-
-def test_the_token_goes_to_the_hook_alone(shipped: Any) -> None:
-    """What stands under ``global`` is sent to every receiver."""
-    assert "global" not in shipped
+    assert "global" not in shipped, "what stands there, as a token, is sent to every receiver"
 
 
 @each_alert
@@ -211,13 +193,10 @@ def test_a_dead_gateway_holds_back_its_channels_alerts_and_no_others(
     shipped: Any, alert: Alert
 ) -> None:
     rule = shipped["inhibit_rules"][0]
+    assert rule["equal"] == ["gateway"]
     for labels in label_sets(alert):
         assert matches(rule["target_matchers"], labels) == ("channel" in labels)
         assert matches(rule["source_matchers"], labels) == (alert.name == "WhatsAppGatewayDown")
-
-
-def test_a_dead_gateway_holds_back_its_own_channels_only(shipped: Any) -> None:
-    assert shipped["inhibit_rules"][0]["equal"] == ["gateway"]
 
 
 def _held_back_by(config: Any, firing: Alert) -> set[str]:
@@ -259,12 +238,19 @@ def test_an_example_is_there_for_each_way_to_reach_people() -> None:
 
 
 @each_example
-def test_amtool_accepts_each_example(config: Path, key: str) -> None:
-    people = receiver(with_example(config, key), "people")
+def test_amtool_accepts_each_example_whose_secret_files_are_found_from_any_folder(
+    config: Path, key: str
+) -> None:
+    config.write_text(uncomment(config.read_text(), key))
+    people = receiver(read_yaml(config), "people")
     run("amtool", "check-config", config)
     assert set(people) == {"name", "webhook_configs", key}
     (example,) = people[key]
     assert example["send_resolved"] is True
+    # Alertmanager does not look for these beside its configuration, as it does for the token.
+    paths = {name: Path(value) for name, value in example.items() if name.endswith("_file")}
+    assert all(path.is_absolute() for path in paths.values()), paths
+    assert paths or "bot_token" in example
 
 
 def test_amtool_accepts_all_examples_at_once(config: Path) -> None:
@@ -274,12 +260,3 @@ def test_amtool_accepts_all_examples_at_once(config: Path) -> None:
     config.write_text(text)
     run("amtool", "check-config", config)
     assert set(EXAMPLES) < set(receiver(read_yaml(config), "people"))
-
-
-@each_example
-def test_an_examples_secret_files_are_found_from_any_folder(config: Path, key: str) -> None:
-    """Alertmanager does not look for these beside its configuration, as it does for the token."""
-    (example,) = receiver(with_example(config, key), "people")[key]
-    paths = {name: Path(value) for name, value in example.items() if name.endswith("_file")}
-    assert all(path.is_absolute() for path in paths.values()), paths
-    assert paths or "bot_token" in example

@@ -36,11 +36,7 @@ CHANNEL_ALERTS = {
     "WhatsAppMessagesMissed",
     "WhatsAppReconnectFailing",
 }
-REPAIRED = {
-    "WhatsAppChannelDisconnected",
-    "WhatsAppChannelNeverHeard",
-    "WhatsAppChannelSilent",
-}
+REPAIRED = {"WhatsAppChannelDisconnected", "WhatsAppChannelNeverHeard", "WhatsAppChannelSilent"}
 ASKED = {"WhatsAppChannelSuspect"}
 WARNINGS = REPAIRED | {
     "WhatsAppChannelsLeftOut",
