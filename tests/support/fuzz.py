@@ -146,7 +146,8 @@ def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
             body = _bend(chance, payload(*(_alert(chance) for _ in range(chance.randrange(4)))))
             right = chance.random() < 0.9
             token = TOKEN if right else chance.choice(["", TOKEN[:-1], TOKEN + "x", "\xff"])
-            headers = {"Authorization": f"Bearer {token}".encode("latin-1"), **forwarded()}
+            bearer = f"Bearer {token}".encode("latin-1")
+            headers: dict[str, str | bytes] = {"Authorization": bearer, **forwarded()}
             answer = session.post(f"{url}/alerts", body, headers=headers, timeout=_SECONDS)
             findings.count(answer.status_code)
             wanted = _wanted(body) if right else None
