@@ -30,7 +30,7 @@ from zapwatch.setup.dialog import has_terminal
 
 _PROGRAM = "demo"
 _VAR = Path("var")
-_DEMONSTRATION = _VAR / "demo"  # begins anew each time
+_DEMONSTRATION = _VAR / "demo"  # deleted at each start
 _REAL = _VAR / "run"
 _PAUSE = 0.5
 # The heartbeat's alert always fires.
