@@ -6,12 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.gateway import Observed
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.programs import Program
+from tests.support.states import sqlite_url
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    """Return the URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    made = request.getfixturevalue("database")
+    assert isinstance(made, sa.URL)
+    return made
 
 
 @pytest.fixture

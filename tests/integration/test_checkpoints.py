@@ -23,15 +23,6 @@ _WEEK = 7 * 24 * 3600.0
 _NEVER, _LOJA = Channel("nunca", Status.CONNECTED), Channel("loja", Status.CONNECTED)
 
 
-@pytest.fixture(params=["sqlite", "mariadb"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path / "state")
-    made = request.getfixturevalue("database")
-    assert isinstance(made, sa.URL)
-    return made
-
-
 def _gateway(log: sa.URL | None, **more: str) -> GatewaySettings:
     least = {"WPP_GATEWAY_BASE_URL": "http://127.0.0.1:1", "WPP_GATEWAY_SECRET": "0" * 32}
     source = {"MESSAGE_SOURCE": "activity"} if log is None else {"MESSAGE_LOG_URL": str(log)}
@@ -61,18 +52,18 @@ def run() -> Iterator[Run]:
 
 
 def test_a_channel_that_is_never_heard_costs_one_look_back_and_no_more(
-    state: sa.URL, sqlite_log: WrittenLog, run: Run
+    url: sa.URL, sqlite_log: WrittenLog, run: Run
 ) -> None:
     sqlite_log.write("loja", age_seconds=500)
     sqlite_log.write_many(["noise"] * 3000, age_seconds=400)
-    assert run(state, sqlite_log).rows_read == 3001
+    assert run(url, sqlite_log).rows_read == 3001
     sqlite_log.write_many(["noise"] * 2)
-    second = run(state, sqlite_log)
+    second = run(url, sqlite_log)
     assert second.rows_read == 2
     assert 500 <= (second.age("loja") or 0) < 560
     assert second.age("nunca") is None
     sqlite_log.write("nunca")
-    assert (run(state, sqlite_log).age("nunca") or 0) < 60
+    assert (run(url, sqlite_log).age("nunca") or 0) < 60
 
 
 def test_another_log_is_read_from_its_own_beginning(
@@ -98,8 +89,8 @@ def test_a_state_that_cannot_be_used_only_makes_it_dearer(
         assert run(state, sqlite_log).rows_read == 1
 
 
-def test_a_count_that_grows_between_two_runs_is_a_message(state: sa.URL) -> None:
-    database = Database(state, lambda _: None)
+def test_a_count_that_grows_between_two_runs_is_a_message(url: sa.URL) -> None:
+    database = Database(url, lambda _: None)
     ages = []
     for count in (10, 21, 21):
         channels = (replace(_LOJA, message_count=count),)

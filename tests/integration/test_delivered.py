@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
-from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.messages import source as source_module
@@ -198,10 +197,8 @@ class TestStore:
 
     _LOJA = Channel("Loja", Status.CONNECTED)
 
-    @pytest.fixture(params=["sqlite", "mariadb"])
-    def store(self, request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[EventStore]:
-        is_sqlite = request.param == "sqlite"
-        url = sqlite_url(tmp_path) if is_sqlite else request.getfixturevalue("database")
+    @pytest.fixture
+    def store(self, url: sa.URL) -> Iterator[EventStore]:
         made = EventStore(url)
         yield made
         made.close()

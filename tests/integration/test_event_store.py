@@ -15,7 +15,6 @@ from pymysql.err import OperationalError
 
 from exporter import event_buffer as inbox_module
 from exporter.event_buffer import Inbox, TakenMessages
-from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import ChannelList
@@ -53,15 +52,6 @@ class DayClock(Clock):
 @pytest.fixture
 def clock() -> DayClock:
     return DayClock()
-
-
-@pytest.fixture(params=["sqlite", "mariadb"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path / "made" / "for it")
-    made = request.getfixturevalue("database")
-    assert isinstance(made, sa.URL)
-    return made
 
 
 @pytest.fixture

@@ -55,15 +55,6 @@ _TIMEOUT = GatewayErrorKind.TIMEOUT
 _MANY = [f"channel {number:02d}" for number in range(8)]
 
 
-@pytest.fixture(params=["sqlite", "mariadb"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path)
-    made = request.getfixturevalue("database")
-    assert isinstance(made, sa.URL)
-    return made
-
-
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Database]]:
     """Open databases that are closed in the end."""

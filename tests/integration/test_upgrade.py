@@ -15,22 +15,12 @@ from alembic.migration import MigrationContext
 
 from reconnect_hook.schema import VERSION_TABLE, metadata, open_state
 from tests.support.programs import environment
-from tests.support.states import sqlite_url
 from zapwatch.db import StateError
 
 
-@pytest.fixture(params=["sqlite", "mysql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
-    if request.param == "sqlite":
-        (tmp_path / "var").mkdir()
-        return sqlite_url(tmp_path)
-    made = request.getfixturevalue("database")
-    assert isinstance(made, sa.URL)
-    return made
-
-
 @pytest.fixture
-def engine(url: sa.URL) -> Iterator[sa.Engine]:
+def engine(url: sa.URL, tmp_path: Path) -> Iterator[sa.Engine]:
+    (tmp_path / "var").mkdir()
     made = sa.create_engine(url)
     yield made
     made.dispose()
