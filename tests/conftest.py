@@ -29,7 +29,8 @@ _LONG = (
     *("integration/test_probe_crashes", "unit/test_episode_model", "unit/test_probe_limits"),
     *("rules/test_rules", "integration/test_hook_http", "integration/test_exporter_process"),
     *("integration/test_log_tailer", "integration/test_message_log", "integration/test_upgrade"),
-    *("integration/test_repair", "integration/test_outages", "integration/test_several_gateways"),
+    *("integration/test_check", "integration/test_fuzz", "integration/test_log_faults"),
+    "integration",
 )
 # Files that one worker runs, as they share a browser and servers; or since a worker is given its
 # next file before the last two tests of the one at hand, which would wait for all of test_probes.
