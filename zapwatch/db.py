@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ _P = ParamSpec("_P")
 _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
-_CLOSE_SECONDS = 2.0  # for the connections in use
+_CLOSE_SECONDS = 2  # to wait for those who read at the end
 _TRIES = 8  # of a transaction that collides with another
 _CHUNK = 1000  # rows that one statement deletes
 _MODE = 0o600  # the file names the channels, and write access to it can trigger repairs
@@ -170,13 +170,14 @@ class Database:
             connection.execute(_PING)
 
     def close(self) -> None:
-        """Close the connections, those of SQLite also if another thread just uses one.
+        """Close the connections; all of SQLite's data is then in the one file.
 
-        The last connection to close merges SQLite's files into one.
+        The last connection would merge the write-ahead log into it, but other threads may read on.
         """
-        pool, until = self._engine.pool, time.monotonic() + _CLOSE_SECONDS
-        while self.is_sqlite and cast(sa.QueuePool, pool).checkedout() and time.monotonic() < until:
-            time.sleep(_PAUSE)
+        if self.is_sqlite and self._is_open and not self._read_only:
+            with suppress(SQLAlchemyError), self._engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={_CLOSE_SECONDS * 1000}")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
         self._reader.dispose()
 
