@@ -218,7 +218,10 @@ def add_settings(
 
 
 class Heartbeat:
-    """Calls HEARTBEAT_URL, and keeps the last heartbeat since the hook's start; thread-safe."""
+    """Calls HEARTBEAT_URL, and keeps the last heartbeat since the hook's start.
+
+    Other threads may read each value at any time, but not all of one heartbeat together.
+    """
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()

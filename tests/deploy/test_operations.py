@@ -408,7 +408,7 @@ def test_only_the_operator_and_the_services_may_read_the_secrets(guided: Guided)
 @pytest.mark.parametrize("service", _SERVICES)
 def test_a_reload_reads_the_settings_again(guided: Guided, service: str) -> None:
     machine, pid = guided.machine, guided.pid(service)
-    hours = 5 + _SERVICES.index(service)  # another number than whoever was restarted has read
+    hours = 5 + _SERVICES.index(service)  # not the number with which it started
     machine.run(f"sed -i 's#^SILENT_HOURS=.*#SILENT_HOURS={hours}#' {_ENV}")
     machine.run(f"systemctl reload {service}")
     told = "'settings were read again: changed wpp (silent_hours)'"
@@ -429,9 +429,11 @@ def test_a_program_that_hangs_or_dies_is_started_anew(guided: Guided, service: s
             machine.run(f"systemctl restart {service}")
         old = guided.pid(service)
         machine.run(f"systemctl kill --kill-who=main --signal={signal} {service}")
-        anew = f'pid=$(systemctl show --value --property=MainPID {service}); test "$pid" != {old}'
+        restarted = (
+            f'pid=$(systemctl show --value --property=MainPID {service}); test "$pid" != {old}'
+        )
         # Only when it is ready does systemd call it active.
-        machine.wait_for(f"{anew}; systemctl is-active {service}", f"{service} after {signal}")
+        machine.wait_for(f"{restarted}; systemctl is-active {service}", f"{service} after {signal}")
         assert guided.pid(service) not in {"0", old}
 
 
