@@ -161,7 +161,8 @@ def _explain(log: BigLog) -> None:
         print(f"\n  {_shortened(kind)}")
         for step in log.explain(statement, values):
             extra = step["Extra"] or ""
-            bad += step["type"] == "ALL" or "filesort" in extra
+            scanned = step["type"] == "ALL" and "Table function" not in extra
+            bad += scanned or "filesort" in extra
             print(
                 f"    {step['table'] or '-'}: {step['type'] or '-'}, key {step['key'] or '-'}, "
                 f"rows {step['rows'] or '-'}, {extra or '-'}"
