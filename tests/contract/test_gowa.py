@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import pytest
 
 from tests.contract.suite import DeclaredContract, World
 from zapwatch.channels import Status
-from zapwatch.gateways.base import GatewayErrorKind, QrKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.messages.message import EventError
+
+
+def _listed(**more: str) -> dict[str, tuple[int, object]]:
+    return {"GET /devices": (200, {"code": "SUCCESS", "results": [{"id": "loja"} | more]})}
+
+
+_CONNECTED = _listed(state="connected")
 
 
 class TestGowa(DeclaredContract):
@@ -17,6 +25,7 @@ class TestGowa(DeclaredContract):
     statuses = {  # noqa: RUF012
         "logged_in": Status.CONNECTED,
         "connected": Status.QR_REQUIRED,
+        "not paired": Status.QR_REQUIRED,
         "connecting": Status.INITIALIZING,
         "disconnected": Status.DISCONNECTED,
     }
@@ -25,19 +34,22 @@ class TestGowa(DeclaredContract):
     unheard_if = ""  # the event does not tell what the API has sent
     answers = (
         ("list", {"GET /devices": (401, {})}, GatewayErrorKind.UNAUTHORIZED),
-        (
-            "qr",
-            {
-                "GET /devices": (200, {"results": [{"id": "loja", "state": "connected"}]}),
-                "GET /devices/loja/login": (200, {"results": {"qr_link": "http://x/qr.png"}}),
-            },
-            QrKind.QR,
+        ("list", {"GET /devices": (200, {"results": None})}, GatewayErrorKind.INVALID),
+        *(
+            ("qr", {**_CONNECTED, "GET /devices/loja/login": login}, outcome)
+            for login, outcome in (
+                ((200, {"results": {"qr_link": "http://x/qr.png"}}), QrKind.QR),
+                ((400, {"code": "ALREADY_LOGGED_IN"}), QrKind.ACCEPTED),
+                ((500, {"code": "SESSION_SAVED_ERROR"}), QrKind.INITIALIZING),
+                ((401, {"code": "AUTHENTICATION_ERROR"}), GatewayErrorKind.INVALID),
+                ((401, {"code": "UNAUTHORIZED"}), GatewayErrorKind.UNAUTHORIZED),
+            )
         ),
         (
             "reconnect",
             {
-                "GET /devices": (200, {"results": [{"id": "loja", "state": "disconnected"}]}),
-                "POST /devices/loja/reconnect": (500, {"message": "never paired"}),
+                **_listed(state="disconnected", jid="5500000000001@s.whatsapp.net"),
+                "POST /devices/loja/reconnect": (500, {"message": "not logged in"}),
             },
             GatewayErrorKind.HTTP,
         ),
@@ -55,5 +67,7 @@ class TestGowa(DeclaredContract):
             self.parse({"event": "message", "device_id": "5500000000001", "payload": {}})
 
     def png_of(self, world: World, image: str) -> bytes:
-        """Fetch the code from the link that the answer holds."""
-        return world.gateway.get_image(image)
+        """Fetch the code from the link, which is of another scheme and port behind a proxy."""
+        with pytest.raises(GatewayError):
+            world.gateway.get_image(image.replace("127.0.0.1", "127.0.0.2"))
+        return world.gateway.get_image(re.sub(r"http://([^:]*):\d+", r"https://\1", image))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, folded
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
@@ -557,11 +558,17 @@ class Gateway(ABC):
         """Start a session that is NOT_STARTED."""
 
     def get_image(self, url: str) -> bytes:
-        """Return the image of a QR response with a link, which must lead to the gateway."""
+        """Return the image of a QR response with a link, which must lead to the gateway.
+
+        Behind a proxy, the gateway may not know its own scheme and port.
+        """
         with self._operation(Operation.QR) as calls:
-            if not url.startswith(f"{self._base_url}/"):
+            own = urlsplit(self._base_url)
+            host, path = re.escape(own.hostname or ""), re.escape(own.path)
+            found = re.fullmatch(rf"(?i:https?://\[?{host}\]?)(?::\d+)?{path}(/.*)", url)
+            if found is None:
                 raise Failure(GatewayErrorKind.INVALID, "a QR code at some other server")
-            answer = calls.get(url.removeprefix(self._base_url))
+            answer = calls.get(found[1])
             if not answer.is_success or answer.is_html:
                 raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} instead of an image")
             return answer.raw

@@ -169,18 +169,16 @@ class DeclaredGateway(Gateway):
     def start_session(self, channel_id: str) -> None:
         """Make the repair call for a disconnected channel."""
         with self._operation(Operation.START_SESSION) as calls:
-            name = self._repair(self._word(calls, channel_id), "disconnected")
-            self._run(calls, name, channel_id)
+            self._start(calls, channel_id)
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Request a code for a session that waits for a scan; start a disconnected one."""
         if not self.can_pair:
             return super().pairing_code(channel_id, phone)
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
-            word = self._word(calls, channel_id)
+            word = self._start(calls, channel_id)
             status = self._status(word)
             if status is Status.DISCONNECTED:
-                self._run(calls, self._repair(word, "disconnected"), channel_id)
                 raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
             waits = status is Status.QR_REQUIRED
             if status is Status.INITIALIZING and not self.lists_qr:
@@ -200,10 +198,8 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.CREATE) as calls:
             if "create" in self.declaration.calls:
                 self._run(calls, "create", channel_id)
-                return
-            word = self._word(calls, channel_id)
-            if self._status(word) is Status.DISCONNECTED:
-                self._run(calls, self._repair(word, "disconnected"), channel_id)
+            else:
+                self._start(calls, channel_id)
 
     def query(self, channel: Channel) -> None:
         """Make the call that requires a response of WhatsApp's servers."""
@@ -389,6 +385,13 @@ class DeclaredGateway(Gateway):
             return word
         in_path(name)  # raises if it is invalid
         return self._find(calls, name).word
+
+    def _start(self, calls: Calls, name: str) -> str:
+        """Make the repair call for a channel if it is disconnected; return its word before."""
+        word = self._word(calls, name)
+        if self._status(word) is Status.DISCONNECTED:
+            self._run(calls, self._repair(word, "disconnected"), name)
+        return word
 
     def _status(self, word: object) -> Status:
         known = self.declaration.statuses

@@ -41,7 +41,10 @@ def _error(status: int, code: str, words: str) -> WrapperAnswer:
     return WrapperAnswer(status, {"code": code, "message": words, "results": {}})
 
 
-_DISCONNECTED = _error(500, "INTERNAL_SERVER_ERROR", "you are not connect to whatsapp server")
+_TIMED_OUT = _error(500, "INTERNAL_SERVER_ERROR", "info query timed out")
+# With the HTTP status of a wrong password.
+_NOT_CONNECTED = _error(401, "AUTHENTICATION_ERROR", "you are not connect to services server")
+_NOT_PAIRED = _error(500, "INTERNAL_SERVER_ERROR", "device is not logged in (session deleted)")
 
 
 class GowaApi(SimulatedApi):
@@ -96,19 +99,25 @@ class GowaApi(SimulatedApi):
         return {"event": "message.ack", "session_id": channel}
 
     def _list(self) -> Response:
-        return self.answer("list", None, lambda: _ok(self.gateway.each(_device)))
+        # Go writes an empty list as null.
+        return self.answer("list", None, lambda: _ok(self.gateway.each(_device) or None))
 
     def _reconnect(self, channel: str) -> Response:
         def reconnect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if not _is_paired(one):
+                return _NOT_PAIRED
             one.restart(now)
             return _ok("Reconnect success")
 
         return self.about("restart", channel, reconnect)
 
     def _login(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
-            if one.status != "qr_required":
+        def show(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status == "connected":
                 return _error(400, "ALREADY_LOGGED_IN", "you are already logged in")
+            one.begin(now)
+            if one.status != "qr_required":
+                return _error(500, "SESSION_SAVED_ERROR", "your session have been saved")
             link = f"{request.host_url}statics/qr-{self.gateway.next_qr()}.png"
             return _ok({"device_id": one.id, "qr_link": link, "qr_duration": 30})
 
@@ -162,7 +171,7 @@ class GowaApi(SimulatedApi):
 
     def _query(self) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
-            return _ok({"is_on_whatsapp": True}) if one.sends else _DISCONNECTED
+            return _ok({"is_on_whatsapp": True}) if one.sends else _cut_off(one)
 
         return self.about("query", request.headers.get("X-Device-Id", ""), ask)
 
@@ -174,7 +183,7 @@ class GowaApi(SimulatedApi):
         def send() -> WrapperAnswer:
             sent = self.gateway.send(channel, number, text)
             if sent is None:
-                return self.gateway.at(channel, lambda *_: _DISCONNECTED, self.missing)
+                return self.gateway.at(channel, lambda one, _: _cut_off(one), self.missing)
             return _ok({"message_id": sent.id, "status": "Message sent"})
 
         return self.answer("send", channel, send)
@@ -197,11 +206,18 @@ def _basic(secret: str) -> str:
     return base64.b64encode(secret.encode()).decode()
 
 
+def _is_paired(channel: SimulatedChannel) -> bool:
+    return channel.knobs.session != "unpaired"
+
+
+def _cut_off(channel: SimulatedChannel) -> WrapperAnswer:
+    return _TIMED_OUT if channel.status == "connected" else _NOT_CONNECTED
+
+
 def _device(channel: SimulatedChannel) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": channel.id, "display_name": "Example"}
     shown = channel.knobs.status_text
     if shown != MISSING:
         entry["state"] = _STATES[channel.status] if shown == AS_IT_IS else shown
-    if channel.knobs.session == "paired":
-        entry["jid"] = f"{channel.number}:7@s.whatsapp.net"
+    entry["jid"] = f"{channel.number}:7@s.whatsapp.net" if _is_paired(channel) else ""
     return entry
