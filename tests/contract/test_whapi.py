@@ -145,6 +145,7 @@ class TestWhapi(GatewayContract):
         [
             (401, GatewayErrorKind.HTTP, "the channel is not paired: So it is"),
             (402, GatewayErrorKind.LIMIT, "a limit of its trial or plan: So it is"),
+            (403, GatewayErrorKind.HTTP, "Whapi forbids it, for this recipient perhaps: So it is"),
             (404, GatewayErrorKind.UNAUTHORIZED, "a wrong token.: So it is"),
             (429, GatewayErrorKind.LIMIT, "too many requests: So it is"),
         ],

@@ -12,7 +12,7 @@ from demo.simulator.messages import SimulatedMessage as Born
 from demo.simulator.payloads import PLACES, message_payload, other_payload
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.message import Direction, EventError, Message, make_token, parse_event
-from zapwatch.messages.webhook_log import MESSAGE_EVENTS
+from zapwatch.messages.webhook_log import ID_PATHS, MESSAGE_EVENTS
 
 _NOW = 1_770_000_000.0
 _KINDS = ("wrapper", "wppconnect", "evolution", "waha")
@@ -74,6 +74,14 @@ def test_the_first_place_of_the_wrappers_payload_counts() -> None:
     assert message("wrapper", payload).key == "a"
     assert message("wrapper", {**payload, "sessionId": 7}).key == "7"
     assert message("wrapper", {**payload, "sessionId": ""}).key == "a"
+
+
+@pytest.mark.parametrize("path", ID_PATHS)
+def test_the_wrappers_payload_names_its_message_in_any_place(path: str) -> None:
+    id_: Any = "3EB0"
+    for name in reversed(path.split(".")[1:]):
+        id_ = {name: id_}
+    assert message("wrapper", wrapper(**id_)).id == "3EB0"
 
 
 _OWN = {"key": {"fromMe": True}}

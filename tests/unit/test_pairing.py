@@ -53,14 +53,20 @@ def test_a_brazilian_mobile_number_has_another_form(number: str, other: str | No
     assert other_form(number) == other
 
 
-@pytest.mark.parametrize("told", ["ABCD-1234", "ABCD1234"])
-def test_a_code_is_read_in_both_forms_and_kept_out_of_repr(told: str) -> None:
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [("ABCD-1234", "ABCD-1234"), ("ABCD1234", "ABCD-1234"), ("123-456", "123-456")],
+)
+def test_a_code_is_read_in_all_forms_and_kept_out_of_repr(told: str, code: str) -> None:
     made = read_pairing_code(told, 60.0)
-    assert (made.code, made.seconds) == ("ABCD-1234", 60.0)
-    assert "ABCD" not in repr(made)
+    assert (made.code, made.seconds) == (code, 60.0)
+    assert code not in repr(made)
 
 
-@pytest.mark.parametrize("told", [None, "", 12345678, "abcd-1234", "ABCD-12345", "<b>ABCD</b>", []])
+@pytest.mark.parametrize(
+    "told",
+    [None, "", 12345678, "abcd-1234", "ABCD-12345", "ABCD-123", "123456", "<b>ABCD</b>", []],
+)
 def test_what_is_no_code_is_a_failure(told: object) -> None:
     with pytest.raises(Failure):
         read_pairing_code(told, 60.0)

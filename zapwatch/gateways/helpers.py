@@ -66,7 +66,8 @@ def other_form(number: str) -> str | None:
     return None
 
 
-_PAIRING_CODE = re.compile(r"([A-Z0-9]{4})-?([A-Z0-9]{4})")
+# The second form is the one in Whapi's document.
+_PAIRING_CODE = re.compile(r"([A-Z0-9]{4})-?([A-Z0-9]{4})|(\d{3})-(\d{3})", re.ASCII)
 
 
 def read_pairing_code(told: object, seconds: float) -> PairingCode:
@@ -74,7 +75,7 @@ def read_pairing_code(told: object, seconds: float) -> PairingCode:
     found = _PAIRING_CODE.fullmatch(told) if isinstance(told, str) else None
     if found is None:
         raise Failure(GatewayErrorKind.INVALID, "an answer without a pairing code")
-    return PairingCode("-".join(found.groups()), seconds)
+    return PairingCode("-".join(filter(None, found.groups())), seconds)
 
 
 def _is_number(text: str) -> bool:

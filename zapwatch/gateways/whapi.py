@@ -66,6 +66,7 @@ _WAKE = "/health?wakeup=true"
 _MEANINGS = {
     401: (GatewayErrorKind.HTTP, "the channel is not paired"),
     402: (GatewayErrorKind.LIMIT, "a limit of its trial or plan"),
+    403: (GatewayErrorKind.HTTP, "Whapi forbids it, for this recipient perhaps"),
     404: (GatewayErrorKind.UNAUTHORIZED, "no such channel: a wrong token?"),
     429: (GatewayErrorKind.LIMIT, "too many requests"),
 }

@@ -24,10 +24,14 @@ from zapwatch.messages.message import (
     CIPHERTEXT,
     Direction,
     EventMessage,
-    message_id,
     object_at,
 )
-from zapwatch.messages.webhook_log import CHANNEL_PATHS, MESSAGE_EVENTS, WRITTEN_BY_GATEWAY
+from zapwatch.messages.webhook_log import (
+    CHANNEL_PATHS,
+    ID_PATHS,
+    MESSAGE_EVENTS,
+    WRITTEN_BY_GATEWAY,
+)
 
 _T = TypeVar("_T")
 
@@ -109,7 +113,7 @@ class WrapperGateway(Gateway):
         yield EventMessage(
             next(filter(None, (_scalar(event, path) for path in CHANNEL_PATHS)), None),
             next((at for at in times if at is not None), None),
-            next(filter(message_id, (place.get("id") for place in places)), None),
+            next(filter(None, (_scalar(event, path, str) for path in ID_PATHS)), None),
             direction is Direction.OUT or any(place.get("fromMe") is True for place in places),
             heard=name.lower() not in WRITTEN_BY_GATEWAY,
             ack=next((place["ack"] for place in places if place.get("ack") is not None), None),
@@ -207,12 +211,12 @@ def _find_qr(body: Mapping[str, Any]) -> str | None:
     return next((c.strip() for c in candidates if isinstance(c, str) and _is_qr(c.strip())), None)
 
 
-def _scalar(event: Mapping[str, Any], path: str) -> str | None:
+def _scalar(event: Mapping[str, Any], path: str, kinds: Any = str | int | float) -> str | None:
     """Return the text or number at a path such as ``$.session.id``, None without one."""
     value: object = event
     for name in path.split(".")[1:]:
         value = value.get(name) if isinstance(value, dict) else None
-    return str(value) if isinstance(value, str | int | float) else None
+    return str(value) if isinstance(value, kinds) else None
 
 
 def _is_qr(text: str) -> bool:

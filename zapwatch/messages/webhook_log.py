@@ -84,7 +84,7 @@ CHANNEL_PATHS = (
 """Paths of the channel in a payload; the first that exists counts."""
 
 
-_ID_PATHS = (
+ID_PATHS = (
     "$.id",
     "$.id._serialized",
     "$.messageId",
@@ -101,6 +101,8 @@ _ID_PATHS = (
     "$.raw.payload.id._serialized",
     "$.raw.payload.key.id",
 )
+"""Paths of the message's id in a payload."""
+
 _LONGEST_IDS = 4000  # characters of a payload's ids
 
 
@@ -414,7 +416,7 @@ def _ids_of_row() -> sa.ColumnElement[str | None]:
     """
     payload = _LOG.c.payload_json
     valid = sa.func.json_valid(payload) == 1
-    found = sa.func.json_extract(payload, *(sa.literal_column(f"'{one}'") for one in _ID_PATHS))
+    found = sa.func.json_extract(payload, *(sa.literal_column(f"'{one}'") for one in ID_PATHS))
     # The comparison is NULL if a place has no fromMe.
     of_others = (
         _IS_MESSAGE & valid & (sa.func.coalesce(_is_from_me(valid), sa.false()) == sa.false())
