@@ -616,8 +616,8 @@ class GatewayContract:
         assert adapter.usual_port > 1023 or self.kind in PUBLIC_URLS
 
 
-Answers = Mapping[str, tuple[int, Any]]
-"""HTTP status and body by request."""
+Answers = Mapping[str, tuple[int, Any] | Iterator[tuple[int, Any]]]
+"""HTTP status and body by request, or those of one request after the other."""
 
 
 def answering_as(
@@ -631,7 +631,8 @@ def answering_as(
         method: str, path: str, *_: object, headers: Mapping[str, str], **__: object
     ) -> GatewayResponse:
         asked.append((f"{method} {path}", headers.get("token")))
-        status, body = answers[f"{method} {path}"]
+        found = answers[f"{method} {path}"]
+        status, body = found if isinstance(found, tuple) else next(found)
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return GatewayResponse(status, "application/json", raw)
 

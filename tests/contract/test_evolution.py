@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 
 from demo.simulator.knobs import WhatsApp
-from tests.contract.suite import SECRET, GatewayContract, Phone, World
+from tests.contract.suite import (
+    NUMBER,
+    SECRET,
+    Answers,
+    GatewayContract,
+    Phone,
+    World,
+    answering_as,
+)
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.messages.message import Wanted
+
+_IMAGE = "data:image/png;base64,iVBORw0KGgo"
 
 
 def _store(world: World, status: str) -> None:
@@ -84,6 +94,8 @@ class TestEvolution(GatewayContract):
         world.simulator.put_channel("nova", session="unpaired", whatsapp=how)
         channel = world.channel("nova")
         for _ in range(10):
+            with pytest.raises(GatewayError):
+                world.gateway.pairing_code("nova", NUMBER)
             world.gateway.reconnect(channel, silent=False)
             world.gateway.qr("nova")
             world.gateway.start_session("nova")
@@ -174,16 +186,89 @@ class TestEvolution(GatewayContract):
         "entry", [None, 7, "loja", {}, {"name": 7}, {"name": ".."}, {"instance": {"name": "a"}}]
     )
     def test_an_entry_that_is_no_instance_is_passed_over(self, entry: object) -> None:
-        hostile: dict[str, object] = {
-            "name": "loja",
-            "_count": {"Message": True},
-            "ownerJid": {"a": 1},
+        for count in ({"Message": True}, {"Message": -1}, {"Message": "3"}, 3):
+            hostile = {"name": "loja", "_count": count, "ownerJid": {"a": 1}}
+            hostile["integration"] = "WHATSAPP-BUSINESS"  # not asked for its status
+            with RawServer(answering([entry, hostile])) as server:
+                listed = EvolutionGateway(server.url, SECRET).list_channels()
+            assert listed.channels == (Channel("loja", Status.UNKNOWN, repairable=False),)
+            assert sum(listed.left_out.values()) == 1
+
+    @pytest.mark.parametrize(
+        ("state", "stored", "connect", "meaning"),
+        [
+            ("open", "close", None, QrKind.ACCEPTED),
+            ("close", "close", None, QrKind.NOT_STARTED),
+            ("close", "open", None, QrKind.INITIALIZING),
+            ("connecting", "connecting", {"count": 0}, QrKind.INITIALIZING),
+            ("connecting", "connecting", {"base64": _IMAGE}, QrKind.QR),
+            ("connecting", "connecting", {"qrcode": {"base64": _IMAGE}}, QrKind.QR),
+            ("connecting", "connecting", {"instance": {"state": "open"}}, QrKind.ACCEPTED),
+            ("refused", "connecting", None, GatewayErrorKind.INVALID),
+        ],
+    )
+    def test_each_answer_has_its_meaning(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        state: str,
+        stored: str,
+        connect: object,
+        meaning: QrKind | GatewayErrorKind,
+    ) -> None:
+        # Without an integration, as in older releases; and beside another, as for the global key.
+        rows = [
+            {"name": "obra", "connectionStatus": "", "integration": "EVOLUTION"},
+            {"name": "loja", "connectionStatus": stored},
+        ]
+        answers: Answers = {
+            "GET /instance/fetchInstances": (200, rows),
+            "GET /instance/fetchInstances?instanceName=loja": (200, rows),
+            "GET /instance/connectionState/loja": (200, {"instance": {"state": state}}),
+            "GET /instance/connect/loja": (200, connect),
         }
-        hostile["integration"] = "WHATSAPP-BUSINESS"  # not asked for its status
-        with RawServer(answering([entry, hostile])) as server:
-            listed = EvolutionGateway(server.url, SECRET).list_channels()
-        assert listed.channels == (Channel("loja", Status.UNKNOWN, repairable=False),)
-        assert sum(listed.left_out.values()) == 1
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        assert [one.repairable for one in gateway.list_channels().channels] == [False, True]
+        found: object
+        try:
+            found = gateway.qr("loja").kind
+        except GatewayError as error:
+            found = error.reason
+        assert found is meaning
+
+    def test_a_number_is_sent_only_once_the_instance_is_closed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While it is connecting, Evolution ignores the number."""
+        states = iter(["connecting"] * 7 + ["close"])
+        row = {"name": "loja", "connectionStatus": "connecting"}
+        answers: Answers = {
+            "GET /instance/fetchInstances?instanceName=loja": (200, [row]),
+            "GET /instance/connectionState/loja": (
+                (200, {"instance": {"state": s}}) for s in states
+            ),
+            "GET /instance/connect/loja": (200, {"base64": _IMAGE}),
+            "DELETE /instance/logout/loja": (200, {"error": False}),
+            f"GET /instance/connect/loja?number={NUMBER}": (200, {"pairingCode": "WXYZ1234"}),
+        }
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        assert gateway.pairing_code("loja", NUMBER).code == "WXYZ-1234"
+        assert list(states) == []
+
+    def test_an_event_is_made_without_what_only_the_database_has(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = {"id": "A", "fromMe": False, "remoteJidAlt": f"{NUMBER}@s.whatsapp.net"}
+        record = {"messageType": "conversation", "messageTimestamp": 5, "pushName": "Example"}
+        stored = record | {"key": key | {"remoteJid": "1@lid"}, "id": "c1", "MessageUpdate": []}
+        unread = stored | {"key": {"id": "B", "fromMe": False}, "messageStubType": 2}
+        page = {"total": 2, "pages": 1, "records": [stored, unread]}
+        answers = {"POST /chat/findMessages/loja": (200, {"messages": page})}
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        wanted = Wanted(0.0, 5.5, events=True)
+        events = gateway.received(Channel("loja", Status.CONNECTED), wanted).events
+        assert {id_: event["data"] for id_, event in events.items()} == {
+            "A": record | {"key": key | {"remoteJid": f"{NUMBER}@s.whatsapp.net"}}
+        }
 
     def test_its_messages_are_listed_while_the_session_is_down(self, world: World) -> None:
         phone = Phone(world)

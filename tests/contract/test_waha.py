@@ -8,7 +8,15 @@ from typing import ClassVar
 import pytest
 import yaml
 
-from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, GatewayContract, Phone, World
+from tests.contract.suite import (
+    DECLARED_WAHA,
+    NUMBER,
+    SECRET,
+    GatewayContract,
+    Phone,
+    World,
+    answering_as,
+)
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
@@ -83,6 +91,44 @@ class TestWaha(GatewayContract):
             channel = Channel("loja", Status.CONNECTED)
             assert gateway.with_media(channel, event) == event
             assert gateway.received(channel, Wanted(0.0, 2.0, newest=True)).messages == ()
+
+    def test_each_row_of_a_list_is_a_message_of_a_person_or_not(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = {"timestamp": None}  # as with a filter by time, in 2026.4.1
+        people: tuple[dict[str, object], ...] = (
+            {},
+            lost | {"_data": {"messageTimestamp": 5}},
+            lost | {"_data": {"messageTimestamp": {"low": 5, "high": 0}}},
+            {"from": "1@lid", "_data": {"Message": {"conversation": "hello"}}},
+        )
+        others: tuple[dict[str, object], ...] = (
+            {"fromMe": True},
+            {"fromMe": None},
+            {"id": "false_1@c.us_A B"},
+            {"id": "false_status@broadcast_A_1@c.us"},
+            {"id": "false_1@newsletter_A"},
+            {"from": "1@broadcast"},
+            {"_data": {"messageStubType": 2}},
+            {"_data": {"type": "revoked"}},
+            {"_data": {"message": {"protocolMessage": {}}}},
+            {"_data": {"Message": {"reactionMessage": {}}}},
+        )
+        rows = [
+            {"id": f"false_1@c.us_{n}", "timestamp": 5, "from": "1@c.us", "fromMe": False} | row
+            for n, row in enumerate(people + others)
+        ]
+        query = "sortBy=timestamp&sortOrder=desc&downloadMedia=false&filter.fromMe=false&limit=200"
+        answers: dict[str, tuple[int, object]] = {
+            f"GET /api/loja/chats/all/messages?{query}&offset={offset}": (200, page)
+            # WAHA drops rows after paging.
+            for offset, page in ((0, rows[:1]), (200, []), (400, rows[1:]), (600, []), (800, []))
+        }
+        answers["GET /api/sessions/loja"] = (200, {"engine": {"engine": "GOWS"}})
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
+        assert [one.id for one in received.messages] == [str(n) for n in range(len(people))]
+        assert received.cannot_know == ""
 
     @pytest.mark.parametrize("status", ["PASSKEY_REQUIRED", "PASSKEY_CONFIRMATION_REQUIRED"])
     def test_a_passkey_waits_for_a_person_as_a_code_does(self, world: World, status: str) -> None:

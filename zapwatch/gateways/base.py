@@ -168,7 +168,7 @@ class ChannelList:
             elif channels.setdefault(channel.key, channel) is not channel:
                 left_out[LeftOut.DUPLICATE] += 1
         if not channels and (left_out or not may_be_empty):
-            raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
+            raise Failure("no channel found in the list")
         # Sorted by key, so that the same ones remain for any order of the gateway's list.
         for key in sorted(channels)[MAX_CHANNELS:]:
             del channels[key]
@@ -184,10 +184,10 @@ class ChannelList:
 class Failure(Exception):  # noqa: N818 - callers see GatewayError
     """Cause of a failed call; the detail may be long and contain secrets."""
 
-    def __init__(self, reason: GatewayErrorKind, detail: str) -> None:
+    def __init__(self, detail: str, reason: GatewayErrorKind = GatewayErrorKind.INVALID) -> None:
         super().__init__(detail)
-        self.reason = reason
         self.detail = detail
+        self.reason = reason
 
 
 _PAGES = {
@@ -209,14 +209,14 @@ class GatewayResponse(HttpResponse):
         """Return the JSON object of a successful response; raise Failure for any other."""
         parsed = self.json_value()
         if not isinstance(parsed, dict):
-            raise Failure(GatewayErrorKind.INVALID, "JSON that is not an object")
+            raise Failure("JSON that is not an object")
         return parsed
 
     def json_list(self) -> list[Any]:
         """Return the JSON list of a successful response; raise Failure for any other."""
         parsed = self.json_value()
         if not isinstance(parsed, list):
-            raise Failure(GatewayErrorKind.INVALID, "JSON that is not a list")
+            raise Failure("JSON that is not a list")
         return parsed
 
     def json_value(self) -> Any:
@@ -227,32 +227,25 @@ class GatewayResponse(HttpResponse):
             return parsed
         message = error_message(parsed)
         suffix = f": {message}" if message else ""
+        http = f"HTTP {self.status}"
         if self.status == 429:
-            raise Failure(GatewayErrorKind.LIMIT, f"HTTP 429, too many requests{suffix}")
+            raise Failure(f"{http}, too many requests{suffix}", GatewayErrorKind.LIMIT)
         if self.is_html and self.status in _PAGES:
-            raise Failure(
-                GatewayErrorKind.HTML,
-                f"HTTP {self.status} with an HTML page: {_PAGES[self.status]}",
-            )
+            meaning = _PAGES[self.status]
+            raise Failure(f"{http} with an HTML page: {meaning}", GatewayErrorKind.HTML)
         if self.status in (401, 403):
-            raise Failure(
-                GatewayErrorKind.UNAUTHORIZED, f"HTTP {self.status}, wrong secret?{suffix}"
-            )
+            raise Failure(f"{http}, wrong secret?{suffix}", GatewayErrorKind.UNAUTHORIZED)
         if self.status in range(300, 400):
-            raise Failure(GatewayErrorKind.HTTP, f"HTTP {self.status}, a redirect: wrong base URL?")
+            raise Failure(f"{http}, a redirect: wrong base URL?", GatewayErrorKind.HTTP)
         if self.is_html:
-            raise Failure(
-                GatewayErrorKind.HTML, f"HTTP {self.status} with an HTML page instead of JSON"
-            )
+            raise Failure(f"{http} with an HTML page instead of JSON", GatewayErrorKind.HTML)
         if not self.is_success:
-            raise Failure(GatewayErrorKind.HTTP, f"HTTP {self.status}{suffix}")
+            raise Failure(f"{http}{suffix}", GatewayErrorKind.HTTP)
         if not self.raw.strip():
-            raise Failure(GatewayErrorKind.INVALID, f"HTTP {self.status} with an empty body")
+            raise Failure(f"{http} with an empty body")
         if parsed is None:
-            raise Failure(
-                GatewayErrorKind.INVALID, f"HTTP {self.status} with a body that is not JSON"
-            )
-        raise Failure(GatewayErrorKind.INVALID, f"the gateway answered success=false{suffix}")
+            raise Failure(f"{http} with a body that is not JSON")
+        raise Failure(f"the gateway answered success=false{suffix}")
 
 
 def error_message(parsed: Any) -> str:
@@ -338,7 +331,7 @@ class Calls:
         """Send a request, with a bearer token if there is one."""
         self.last_status = None
         if not self._budget.take():
-            raise Failure(GatewayErrorKind.LIMIT, "requests_per_month leaves no request for now")
+            raise Failure("requests_per_month leaves no request for now", GatewayErrorKind.LIMIT)
         headers = {"X-Request-Id": self.request_id, **(headers or {})}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -348,7 +341,7 @@ class Calls:
                 method, path, left, headers=headers, body=body, stated_seconds=self._seconds
             )
         except HttpError as error:
-            raise Failure(GatewayErrorKind(error.kind), error.detail) from None
+            raise Failure(error.detail, GatewayErrorKind(error.kind)) from None
         self.last_status = response.status
         return GatewayResponse(response.status, response.content_type, response.raw)
 
@@ -496,7 +489,7 @@ class Gateway(ABC):
         try:
             if operation is Operation.MESSAGES and not self._budget.spares(1):
                 raise Failure(  # noqa: TRY301 - it is handled as one of the block
-                    GatewayErrorKind.LIMIT, "requests_per_month is kept for repairs"
+                    "requests_per_month is kept for repairs", GatewayErrorKind.LIMIT
                 )
             yield calls
         except Failure as failure:
@@ -567,10 +560,10 @@ class Gateway(ABC):
             host, path = re.escape(own.hostname or ""), re.escape(own.path)
             found = re.fullmatch(rf"(?i:https?://\[?{host}\]?)(?::\d+)?{path}(/.*)", url)
             if found is None:
-                raise Failure(GatewayErrorKind.INVALID, "a QR code at some other server")
+                raise Failure("a QR code at some other server")
             answer = calls.get(found[1])
             if not answer.is_success or answer.is_html:
-                raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} instead of an image")
+                raise Failure(f"HTTP {answer.status} instead of an image", GatewayErrorKind.HTTP)
             return answer.raw
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:  # noqa: ARG002

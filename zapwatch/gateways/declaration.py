@@ -338,8 +338,9 @@ class _Keys:
             raise self.wrong(key, "a JMESPath expression in quotes")
         return _expression(f"{self.where}: {key}", text)
 
-    def optional(self, key: str) -> Expression | None:
-        return self.expression(key) if key in self._values else None
+    def expressions(self, *keys: str) -> dict[str, Any]:
+        """Return the expressions of those keys that exist."""
+        return {key: self.expression(key) for key in keys if key in self._values}
 
 
 def _expression(where: str, text: str) -> Expression:
@@ -430,16 +431,8 @@ def _listing(keys: _Keys) -> Listing:
     listing = _Keys(where, keys.get("list"), needed | optional, needed)
     if "status" not in listing and "status" not in keys:
         raise DeclarationError(f"{where}: status is missing, or a call for it beside list")
-    return Listing(
-        step=_step(where, {"call": listing.get("call")}, PLACEHOLDERS["list"]),
-        items=listing.expression("items"),
-        id=listing.expression("id"),
-        name=listing.optional("name"),
-        secret=listing.optional("secret"),
-        status=listing.optional("status"),
-        number=listing.optional("number"),
-        activity=listing.optional("activity"),
-    )
+    step = _step(where, {"call": listing.get("call")}, PLACEHOLDERS["list"])
+    return Listing(step, **listing.expressions("items", "id", *optional))
 
 
 def _statuses(keys: _Keys) -> dict[str, Status]:
@@ -514,10 +507,9 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
         path=call[2],
         headers=headers,
         body=keys.get("body"),
-        value=keys.optional("value"),
         form=keys.choice("as", "base64", _QR_FORMS),
-        require=keys.optional("require"),
         may_fail=keys.switch("may_fail"),
+        **keys.expressions("value", "require"),
     )
 
 
@@ -568,28 +560,16 @@ def _answers(keys: _Keys, calls: Mapping[str, object]) -> tuple[Rule, ...]:
         if "http" in rule and not (type(http) is int and 100 <= http <= 599):
             raise rule.wrong("http", "an HTTP status from 100 to 599")
         means = rule.choice("means", "", tuple(_MEANINGS))
-        made.append(Rule(means, http, rule.optional("when"), call))
+        made.append(Rule(means, http, call=call, **rule.expressions("when")))
     return tuple(made)
 
 
 def _events(keys: _Keys) -> EventPaths:
     needed = {"when", "channel", "items", "out"}
-    events = _Keys(
-        f"{keys.where}: events",
-        keys.get("events"),
-        {*needed, "at", "id", "heard", "signature"},
-        needed,
-    )
-    return EventPaths(
-        when=events.expression("when"),
-        channel=events.expression("channel"),
-        items=events.expression("items"),
-        out=events.expression("out"),
-        at=events.optional("at"),
-        id=events.optional("id"),
-        heard=events.optional("heard"),
-        signature=events.header("signature") if "signature" in events else None,
-    )
+    known = {*needed, "at", "id", "heard"}
+    events = _Keys(f"{keys.where}: events", keys.get("events"), {*known, "signature"}, needed)
+    signature = events.header("signature") if "signature" in events else None
+    return EventPaths(signature=signature, **events.expressions(*known))
 
 
 _PAGED = {"call", "items", "id", "at"}
@@ -600,13 +580,8 @@ def _paged(keys: _Keys, name: str) -> PagedList:
     page = keys.number("page", 100)
     if not 1 <= page <= 1000:
         raise keys.wrong("page", "a number from 1 to 1000")
-    return PagedList(
-        _step(keys.where, step, PLACEHOLDERS[name]),
-        int(page),
-        keys.expression("items"),
-        keys.expression("id"),
-        keys.expression("at"),
-    )
+    made = _step(keys.where, step, PLACEHOLDERS[name])
+    return PagedList(made, int(page), **keys.expressions("items", "id", "at"))
 
 
 def _received(keys: _Keys) -> ReceivedPaths:
@@ -620,11 +595,5 @@ def _received(keys: _Keys) -> ReceivedPaths:
         chats = _paged(_Keys(f"{where}: chats", received.get("chats"), of_chats, _PAGED), "chats")
     if messages.names("chat") != (chats is not None):
         raise DeclarationError(f"{where}: {{chat}} in a call and chats go together")
-    return ReceivedPaths(
-        messages,
-        received.expression("out"),
-        received.expression("chat"),
-        received.optional("kind"),
-        received.optional("when"),
-        chats,
-    )
+    paths = received.expressions("out", "chat", "kind", "when")
+    return ReceivedPaths(messages, chats=chats, **paths)

@@ -40,10 +40,11 @@ from zapwatch.gateways.helpers import (
     Entry,
     in_path,
     is_of_a_chat,
-    map_concurrently,
     number_of,
     read_chats,
     read_pairing_code,
+    status_of,
+    with_statuses,
 )
 from zapwatch.messages.message import EventMessage, Received, Wanted, bare_id, seconds_of
 
@@ -106,24 +107,12 @@ class DeclaredGateway(Gateway):
         """Return the channels; if the call for a channel's status fails, it is UNKNOWN."""
         listing = self.declaration.listing
         with self._operation(Operation.LIST) as calls:
-            entries = self._entries(calls)
-            listed = ChannelList.of(map(self._channel, entries))
-            if listing.status is not None:
-                return listed
-            names = [channel.id for channel in listed.channels]
+            listed = ChannelList.of(map(self._channel, self._entries(calls)))
 
-            def ask(name: str) -> str:
-                return self._word(calls.within(_STATE_SECONDS), name)
+            def ask(name: str) -> Status:
+                return self._status(self._word(calls.within(_STATE_SECONDS), name))
 
-            words = map_concurrently(names, ask)
-            channels = (
-                replace(
-                    one,
-                    status=Status.UNKNOWN if isinstance(word, Failure) else self._status(word),
-                )
-                for one, word in zip(listed.channels, words, strict=True)
-            )
-            return ChannelList(tuple(channels), listed.left_out)
+            return listed if listing.status else with_statuses(listed, ask)
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Make the described repair call for the channel's current status."""
@@ -179,12 +168,12 @@ class DeclaredGateway(Gateway):
             word = self._start(calls, channel_id)
             status = self._status(word)
             if status is Status.DISCONNECTED:
-                raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
+                raise Failure("the session is starting: ask again then")
             waits = status is Status.QR_REQUIRED
             if status is Status.INITIALIZING and not self.lists_qr:
                 waits = self._code(calls, channel_id).kind is QrKind.QR
             if not waits:
-                raise Failure(GatewayErrorKind.INVALID, f"the gateway has the session in {word}")
+                raise Failure(f"the gateway has the session in {word}")
             found = self._run(calls, "code", channel_id, number=phone)
             return read_pairing_code(found, _PAIRING_SECONDS)
 
@@ -208,9 +197,7 @@ class DeclaredGateway(Gateway):
         number = self.own_number(channel) or ""
         with self._operation(Operation.QUERY, hide=(number,)) as calls:
             if not number:
-                raise Failure(
-                    GatewayErrorKind.INVALID, "the gateway does not report the session's own number"
-                )
+                raise Failure("the gateway does not report the session's own number")
             self._run(calls, "query", channel.id, number=number)
 
     def own_number(self, channel: Channel) -> str | None:
@@ -221,9 +208,7 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.NUMBER) as calls:
             number = number_of(self._step(calls, "number", step, self._of(calls, channel.id)))
             if number is None:
-                raise Failure(
-                    GatewayErrorKind.INVALID, "the session does not report its own number"
-                )
+                raise Failure("the session does not report its own number")
             return number
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
@@ -308,9 +293,9 @@ class DeclaredGateway(Gateway):
                 rows = paged.items.of(answer)
                 if not isinstance(rows, list):
                     wanted = paged.items.text
-                    raise Failure(GatewayErrorKind.INVALID, f"JSON without a list at {wanted}")
+                    raise Failure(f"JSON without a list at {wanted}")
                 if (rows and rows == last) or offset >= _MOST_PAGES * limit:
-                    raise Failure(GatewayErrorKind.INVALID, "the gateway's list has no end")
+                    raise Failure("the gateway's list has no end")
             last = rows
             yield rows
             times = [at for row in rows if (at := seconds_of(paged.at.of(row))) is not None]
@@ -327,7 +312,7 @@ class DeclaredGateway(Gateway):
         listing = self.declaration.listing
         entries = listing.items.of(self._step(calls, "list", listing.step, {}))
         if not isinstance(entries, list):
-            raise Failure(GatewayErrorKind.INVALID, f"JSON without a list at {listing.items.text}")
+            raise Failure(f"JSON without a list at {listing.items.text}")
         known: dict[str, _Listed] = {}
         for entry in entries:
             # Of two entries with the same name the first counts, as in ChannelList.of().
@@ -347,7 +332,7 @@ class DeclaredGateway(Gateway):
         self._entries(calls)
         listed = self._listed.get(name)
         if listed is None:
-            raise Failure(GatewayErrorKind.HTTP, "the gateway lists no such channel")
+            raise Failure("the gateway lists no such channel", GatewayErrorKind.HTTP)
         return listed
 
     def _channel(self, entry: Any) -> Channel | None:
@@ -394,8 +379,7 @@ class DeclaredGateway(Gateway):
         return word
 
     def _status(self, word: object) -> Status:
-        known = self.declaration.statuses
-        return known.get(word, Status.UNKNOWN) if isinstance(word, str) else Status.UNKNOWN
+        return status_of(word, self.declaration.statuses)
 
     def _repair(self, *states: str) -> str:
         """Return the name of the repair call for the first state that has one."""
@@ -403,10 +387,7 @@ class DeclaredGateway(Gateway):
         for state in states:
             if state in repair:
                 return repair[state]
-        raise Failure(
-            GatewayErrorKind.INVALID,
-            f"{self.declaration.name} has no call for a channel that is {states[0]}",
-        )
+        raise Failure(f"{self.declaration.name} has no call for a channel that is {states[0]}")
 
     def _answer(self, calls: Calls, name: str, word: str) -> QrAnswer:
         status = self._status(word)
@@ -415,9 +396,7 @@ class DeclaredGateway(Gateway):
         if status is Status.DISCONNECTED:
             return QrAnswer(QrKind.NOT_STARTED)
         if status is Status.UNKNOWN:
-            raise Failure(
-                GatewayErrorKind.INVALID, f"a status that is for a person: {word or 'none'}"
-            )
+            raise Failure(f"a status that is for a person: {word or 'none'}")
         if status is Status.INITIALIZING and self.lists_qr:
             return QrAnswer(QrKind.INITIALIZING)
         return self._code(calls, name)
@@ -430,7 +409,7 @@ class DeclaredGateway(Gateway):
             return QrAnswer(told.kind)
         form = self.declaration.calls["qr"][-1].form
         if not isinstance(image, str) or not image or (form == "link") != image.startswith("http"):
-            raise Failure(GatewayErrorKind.INVALID, "JSON without a QR code")
+            raise Failure("JSON without a QR code")
         bare = form in {"base64", "png"}
         return QrAnswer(QrKind.QR, f"data:image/png;base64,{image}" if bare else image)
 
@@ -467,7 +446,7 @@ class DeclaredGateway(Gateway):
             (step.value, found is not None),
         ):
             if wanted is not None and not value:
-                raise Failure(GatewayErrorKind.INVALID, f"JSON without {wanted.text}")
+                raise Failure(f"JSON without {wanted.text}")
         return found
 
     def _checked(self, name: str, answer: GatewayResponse, *, may_be_empty: bool) -> Any:
@@ -481,7 +460,7 @@ class DeclaredGateway(Gateway):
             raise _MeansQrKind(_QR_KINDS[rule.means])
         if rule.kind is not None:
             told = error_message(parsed)
-            raise Failure(rule.kind, f"HTTP {answer.status}" + (f": {told}" if told else ""))
+            raise Failure(f"HTTP {answer.status}" + (f": {told}" if told else ""), rule.kind)
         return parsed
 
 

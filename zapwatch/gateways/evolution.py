@@ -32,13 +32,15 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
+    NO_MESSAGE_KINDS,
     Entry,
     in_path,
     is_of_a_chat,
-    map_concurrently,
     number_of,
     read_pages,
     read_pairing_code,
+    status_of,
+    with_statuses,
 )
 from zapwatch.messages.message import (
     EventMessage,
@@ -47,6 +49,7 @@ from zapwatch.messages.message import (
     bare_id,
     is_from_me,
     is_stub,
+    message_id,
     object_at,
     seconds_of,
 )
@@ -71,15 +74,6 @@ _PAGE = 500  # messages
 # Fields of a record that events do not have.
 _DATABASE_ONLY = {"id", "MessageUpdate", "sessionId"}
 _NEWEST = 50  # messages, own ones included
-# Stored types that are not people's messages; Evolution stores no others.
-_NO_MESSAGES = (
-    "reactionMessage",
-    "encReactionMessage",
-    "protocolMessage",
-    "pollUpdateMessage",
-    "placeholderMessage",
-    "senderKeyDistributionMessage",
-)
 
 
 class EvolutionGateway(Gateway):
@@ -132,15 +126,11 @@ class EvolutionGateway(Gateway):
         """
         with self._operation(Operation.LIST) as calls:
             entries = _checked(calls.get("/instance/fetchInstances")).json_list()
-            listed = ChannelList.of(map(_parse_instance, entries))
-            asked = [channel.id for channel in listed.channels if channel.repairable]
 
             def ask(name: str) -> Status:
-                return _status(_state(calls.within(_STATE_SECONDS), name))
+                return status_of(_state(calls.within(_STATE_SECONDS), name), _STATUSES)
 
-            told = dict(zip(asked, map_concurrently(asked, ask), strict=True))
-            channels = (_as_told(channel, told.get(channel.id)) for channel in listed.channels)
-            return ChannelList(tuple(channels), listed.left_out)
+            return with_statuses(ChannelList.of(map(_parse_instance, entries)), ask)
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Connect an instance that has given up; restart a zombie, and one stuck connecting.
@@ -150,9 +140,7 @@ class EvolutionGateway(Gateway):
         """
         with self._operation(Operation.RECONNECT) as calls:
             if not channel.repairable:
-                raise Failure(
-                    GatewayErrorKind.INVALID, "not a session of WhatsApp Web: nothing to reconnect"
-                )
+                raise Failure("not a session of WhatsApp Web: nothing to reconnect")
             state = _loaded_state(calls, channel.id)
             answer = QrAnswer(QrKind.INITIALIZING)
             if state == "close":
@@ -194,17 +182,14 @@ class EvolutionGateway(Gateway):
             name = in_path(channel_id)
             state = _loaded_state(calls, channel_id)
             if state == "open":
-                raise Failure(GatewayErrorKind.INVALID, "it is connected: there is nothing to pair")
+                raise Failure("it is connected: there is nothing to pair")
             if state == "connecting":
                 if _code(calls, channel_id).kind is not QrKind.QR:
-                    raise Failure(GatewayErrorKind.INVALID, "no QR code yet: ask again then")
+                    raise Failure("no QR code yet: ask again then")
                 _checked(calls.send("DELETE", f"/instance/logout/{name}")).json_object()
                 _wait_until_closed(calls, channel_id)
             elif not self._has_given_up(calls, channel_id, _row(calls, channel_id)):
-                raise Failure(
-                    GatewayErrorKind.INVALID,
-                    "it has a pairing, and reconnects by itself",
-                )
+                raise Failure("it has a pairing, and reconnects by itself")
             changed = _row(calls, channel_id).get("updatedAt")
             self._connected[channel_id] = (changed, time.monotonic())
             path = f"/instance/connect/{name}?{urlencode({'number': phone})}"
@@ -221,10 +206,7 @@ class EvolutionGateway(Gateway):
             state = _loaded_state(calls, channel_id)
             closed = state == "close" and self._connect(calls, channel_id) is None
             if closed or (state == "connecting" and not _is_steady(calls, channel_id, state)):
-                raise Failure(
-                    GatewayErrorKind.INVALID,
-                    "Evolution is reconnecting it by itself: its pairing is kept",
-                )
+                raise Failure("Evolution is reconnecting it by itself: its pairing is kept")
             _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).json_object()
 
     def create(self, channel_id: str) -> None:
@@ -261,22 +243,19 @@ class EvolutionGateway(Gateway):
             path = f"/chat/fetchPrivacySettings/{in_path(channel.id)}"
             body = _checked(calls.get(path)).json_object()
             if not any(isinstance(body.get(name), str) for name in _PRIVACY):
-                raise Failure(GatewayErrorKind.INVALID, "JSON without privacy settings")
+                raise Failure("JSON without privacy settings")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text; return the message's id, None if unknown."""
-        hide = (number, text)
-        with self._operation(Operation.SEND, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"number": number, "text": text}
             path = f"/message/sendText/{in_path(channel.id)}"
-            key = _checked(calls.post(path, body)).json_object().get("key")
-            found = key.get("id") if isinstance(key, dict) else None
-            return found if isinstance(found, str) and found else None
+            sent = _checked(calls.post(path, body)).json_object()
+            return message_id(object_at(sent, "key").get("id"))
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete one of our messages for both sides."""
-        hide = (number,)
-        with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
+        with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             jid = f"{number}@s.whatsapp.net"
             body = {"id": message_id, "remoteJid": jid, "fromMe": True}
             path = f"/chat/deleteMessageForEveryone/{in_path(channel.id)}"
@@ -364,7 +343,7 @@ class EvolutionGateway(Gateway):
         # Evolution ignores a single bound and fromMe=false, and reads numbers as milliseconds.
         bounds = {
             "gte": datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds"),
-            "lte": datetime.fromtimestamp(until + 1, UTC).isoformat(timespec="milliseconds"),
+            "lte": datetime.fromtimestamp(until, UTC).isoformat(timespec="milliseconds"),
         }
         number = last = 1
         while number <= last:
@@ -377,11 +356,10 @@ class EvolutionGateway(Gateway):
             # Evolution's offset is the page size.
             body = {"where": where, "page": number, "offset": size}
             answer = _checked(calls.post(f"/chat/findMessages/{in_path(name)}", body))
-            messages = answer.json_object().get("messages")
-            found = messages if isinstance(messages, dict) else {}
+            found = object_at(answer.json_object(), "messages")
             told = isinstance(found.get("records"), list), isinstance(found.get("pages"), int)
             if told != (True, True) or not isinstance(found.get("total"), int):
-                raise Failure(GatewayErrorKind.INVALID, "JSON without messages, total and pages")
+                raise Failure("JSON without messages, total and pages")
             return found
 
 
@@ -390,28 +368,24 @@ def _checked(answer: GatewayResponse) -> GatewayResponse:
     parsed = answer.json()
     if not isinstance(parsed, dict):
         return answer
-    if answer.status == 503 and "LICENSE_REQUIRED" in {
-        str(parsed.get("code")),
-        error_message(parsed),
-    }:
+    if answer.status == 503 and parsed.get("code") == "LICENSE_REQUIRED":
         raise Failure(
-            GatewayErrorKind.HTTP,
             "HTTP 503, LICENSE_REQUIRED: Evolution runs, but its licence is not activated: "
             "open /manager of it",
+            GatewayErrorKind.HTTP,
         )
     if answer.is_success and parsed.get("error") is True:
         message = error_message(parsed)
         if not message or message == "[object Object]":
             message = "an error that Evolution does not name: its log does"
-        raise Failure(GatewayErrorKind.INVALID, message)
+        raise Failure(message)
     return answer
 
 
 def _state(calls: Calls, name: str) -> str:
     """Return the state in the process; empty while it has not loaded the instance."""
     path = f"/instance/connectionState/{in_path(name)}"
-    instance = _checked(calls.get(path)).json_object().get("instance")
-    state = instance.get("state") if isinstance(instance, dict) else None
+    state = object_at(_checked(calls.get(path)).json_object(), "instance").get("state")
     return state if isinstance(state, str) else ""
 
 
@@ -419,10 +393,9 @@ def _loaded_state(calls: Calls, name: str) -> str:
     state = _state(calls, name)
     if state not in _STATUSES:
         raise Failure(
-            GatewayErrorKind.INVALID,
             f"Evolution has the instance in the state {state}"
             if state
-            else "Evolution has not loaded this instance yet: after a start it asks WhatsApp first",
+            else "Evolution has not loaded this instance yet: after a start it asks WhatsApp first"
         )
     return state
 
@@ -441,7 +414,7 @@ def _wait_until_closed(calls: Calls, name: str) -> None:
         if _state(calls, name) == "close":
             return
         time.sleep(_STEADY_PAUSE)
-    raise Failure(GatewayErrorKind.INVALID, "the instance does not close: ask again")
+    raise Failure("the instance does not close: ask again")
 
 
 def _row(calls: Calls, name: str) -> dict[str, Any]:
@@ -466,28 +439,14 @@ def _code(calls: Calls, name: str) -> QrAnswer:
     return _ask_code(calls, name)
 
 
-def _status(state: object) -> Status:
-    return _STATUSES.get(state, Status.UNKNOWN) if isinstance(state, str) else Status.UNKNOWN
-
-
-def _as_told(channel: Channel, told: Status | Failure | None) -> Channel:
-    if told is None:
-        return channel
-    status = Status.UNKNOWN if isinstance(told, Failure) else told
-    return replace(channel, status=status)
-
-
 def _ask_code(calls: Calls, name: str) -> QrAnswer:
     """Return the response of connect: the state, or a QR code if it is ready."""
     body = _checked(calls.get(f"/instance/connect/{in_path(name)}")).json_object()
-    nested = body.get("qrcode")
-    image = body.get("base64") or (nested.get("base64") if isinstance(nested, dict) else None)
+    image = body.get("base64") or object_at(body, "qrcode").get("base64")
     if isinstance(image, str) and image.startswith("data:image/"):
         return QrAnswer(QrKind.QR, image)
-    instance = body.get("instance")
-    if isinstance(instance, dict) and instance.get("state") == "open":
-        return QrAnswer(QrKind.ACCEPTED)
-    return QrAnswer(QrKind.INITIALIZING)
+    is_open = object_at(body, "instance").get("state") == "open"
+    return QrAnswer(QrKind.ACCEPTED if is_open else QrKind.INITIALIZING)
 
 
 def _parse_instance(entry: Any) -> Channel | None:
@@ -496,12 +455,11 @@ def _parse_instance(entry: Any) -> Channel | None:
     name = entry.get("name")
     if not isinstance(name, str) or not is_usable_id(name):
         return None
-    counts = entry.get("_count")
-    messages = counts.get("Message") if isinstance(counts, dict) else None
+    messages = object_at(entry, "_count").get("Message")
     counted = isinstance(messages, int) and not isinstance(messages, bool) and messages >= 0
     return Channel(
         name,
-        _status(entry.get("connectionStatus")),
+        status_of(entry.get("connectionStatus"), _STATUSES),
         number=number_of(entry.get("ownerJid")),
         # Evolution holds no session for the official Business API, so there is nothing to repair.
         repairable=entry.get("integration") in (_BAILEYS, None),
@@ -516,7 +474,7 @@ def _entry(record: dict[str, Any]) -> Entry:
     counts = (
         key.get("fromMe") is False
         and is_of_a_chat(chat)
-        and kind not in _NO_MESSAGES
+        and kind not in (*NO_MESSAGE_KINDS, "senderKeyDistributionMessage")
         and not is_stub(record)
     )
     id_ = bare_id(key.get("id")) if counts else None

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from zapwatch.channels import is_usable_id
+from zapwatch.channels import Status, is_usable_id
 from zapwatch.clock import Clock
-from zapwatch.gateways.base import Failure, GatewayErrorKind, PairingCode
+from zapwatch.gateways.base import ChannelList, Failure, PairingCode
 from zapwatch.messages.message import IdSet, Received, ReceivedMessage, Wanted
 
 
 def in_path(channel_id: str) -> str:
     """Quote an id as one segment of a path; raise Failure if no URL can contain it."""
     if not is_usable_id(channel_id):
-        raise Failure(GatewayErrorKind.INVALID, "a channel id that no URL can hold")
+        raise Failure("a channel id that no URL can hold")
     return quote(channel_id, safe="")
 
 
@@ -74,7 +74,7 @@ def read_pairing_code(told: object, seconds: float) -> PairingCode:
     """Parse a gateway's pairing code; raise Failure if it is invalid."""
     found = _PAIRING_CODE.fullmatch(told) if isinstance(told, str) else None
     if found is None:
-        raise Failure(GatewayErrorKind.INVALID, "an answer without a pairing code")
+        raise Failure("an answer without a pairing code")
     return PairingCode("-".join(filter(None, found.groups())), seconds)
 
 
@@ -108,6 +108,26 @@ def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | 
     return answers
 
 
+def status_of(word: object, statuses: Mapping[str, Status]) -> Status:
+    """Return the status that a gateway's word means, UNKNOWN for any other value."""
+    return statuses.get(word, Status.UNKNOWN) if isinstance(word, str) else Status.UNKNOWN
+
+
+def with_statuses(listed: ChannelList, ask: Callable[[str], Status]) -> ChannelList:
+    """Return the channels with their statuses from ``ask``, UNKNOWN for one that raises Failure.
+
+    Raises Failure if all do. Channels that are not repairable keep their listed status.
+    """
+    ids = [channel.id for channel in listed.channels if channel.repairable]
+    told = dict(zip(ids, map_concurrently(ids, ask), strict=True))
+    channels = []
+    for channel in listed.channels:
+        status = told.get(channel.id, channel.status)
+        known = Status.UNKNOWN if isinstance(status, Failure) else status
+        channels.append(replace(channel, status=known))
+    return replace(listed, channels=tuple(channels))
+
+
 class SessionStartTracker:
     """Session starts of one gateway; thread-safe."""
 
@@ -134,6 +154,31 @@ class SessionStartTracker:
             del self._started_at[channel_id]
             return False
 
+
+NO_MESSAGE_TYPES = (
+    "ciphertext",
+    "protocol",
+    "notification",
+    "notification_template",
+    "e2e_notification",
+    "gp2",
+    "group_notification",
+    "broadcast_notification",
+    "call_log",
+    "revoked",
+    "reaction",
+)
+"""WhatsApp Web's types of what is not a person's message, or not yet decrypted."""
+
+NO_MESSAGE_KINDS = (
+    "reactionMessage",
+    "encReactionMessage",
+    "protocolMessage",
+    "pollUpdateMessage",
+    "encEventResponseMessage",
+    "placeholderMessage",
+)
+"""What is not a person's message, by its name in WhatsApp's protocol."""
 
 MOST_MESSAGES = 50_000
 """Limit of messages per channel and read."""

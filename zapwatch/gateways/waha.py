@@ -35,12 +35,15 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
+    NO_MESSAGE_KINDS,
+    NO_MESSAGE_TYPES,
     Entry,
     in_path,
     is_of_a_chat,
     number_of,
     read_chats,
     read_pairing_code,
+    status_of,
 )
 from zapwatch.messages.message import (
     CIPHERTEXT,
@@ -50,6 +53,7 @@ from zapwatch.messages.message import (
     bare_id,
     is_from_me,
     is_stub,
+    message_id,
     object_at,
     seconds_of,
 )
@@ -76,26 +80,6 @@ _NO_FILE = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID, GatewayErrorKind.TI
 _MESSAGE_EVENTS = {"message", "message.any", "*"}
 # WAHA drops rows without content after paging, so that a page before the end may be empty.
 _EMPTY_PAGES = 2
-# Stored types that are not people's messages, named as in WhatsApp's protocol.
-_NO_MESSAGES = {
-    "reactionMessage",
-    "encReactionMessage",
-    "protocolMessage",
-    "pollUpdateMessage",
-    "encEventResponseMessage",
-    "placeholderMessage",
-}
-_NO_TYPES = (
-    "ciphertext",
-    "protocol",
-    "notification",
-    "notification_template",
-    "e2e_notification",
-    "gp2",
-    "call_log",
-    "revoked",
-    "reaction",
-)
 
 
 class WahaGateway(Gateway):
@@ -162,9 +146,9 @@ class WahaGateway(Gateway):
             status = _status(calls, channel_id)
             if status in {"STOPPED", "FAILED"}:
                 self._start(calls, channel_id, status)
-                raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
+                raise Failure("the session is starting: ask again then")
             if status != "SCAN_QR_CODE":
-                raise Failure(GatewayErrorKind.INVALID, f"the session is {status}")
+                raise Failure(f"the session is {status}")
             path = f"/api/{in_path(channel_id)}/auth/request-code"
             answer = calls.post(path, {"phoneNumber": phone}).json_object()
             return read_pairing_code(answer.get("code"), _PAIRING_SECONDS)
@@ -181,28 +165,23 @@ class WahaGateway(Gateway):
 
     def query(self, channel: Channel) -> None:
         """Query WhatsApp for the channel's own number."""
-        hide = (channel.number or "",)
-        with self._operation(Operation.QUERY, hide=hide) as calls:
+        with self._operation(Operation.QUERY, hide=(channel.number or "",)) as calls:
             if channel.number is None:
-                raise Failure(
-                    GatewayErrorKind.INVALID, "WAHA does not report the session's own number"
-                )
+                raise Failure("WAHA does not report the session's own number")
             asked = urlencode({"phone": channel.number, "session": channel.id})
             answer = calls.get(f"/api/contacts/check-exists?{asked}").json_object()
             if not isinstance(answer.get("numberExists"), bool):
-                raise Failure(GatewayErrorKind.INVALID, "JSON without numberExists")
+                raise Failure("JSON without numberExists")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text; return the message's id, None if unknown."""
-        hide = (number, text)
-        with self._operation(Operation.SEND, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"session": channel.id, "chatId": f"{number}@c.us", "text": text}
             return _message_id(calls.post("/api/sendText", body).json_object(), number)
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete one of our messages for both sides."""
-        hide = (number,)
-        with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
+        with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             chat, message = in_path(f"{number}@c.us"), in_path(message_id)
             path = f"/api/{in_path(channel.id)}/chats/{chat}/messages/{message}"
             answer = calls.send("DELETE", path)
@@ -313,7 +292,7 @@ class WahaGateway(Gateway):
         query = {"sortBy": "timestamp", "sortOrder": "desc", "downloadMedia": "false"}
         place = f"{in_path(chat)}/messages"
         for page in self._pages(channel_id, place, query | {"filter.fromMe": "false"}, size):
-            yield [_entry(row, chat) for row in page]
+            yield [_entry(row) for row in page]
 
     def _pages(
         self, channel_id: str, place: str, query: dict[str, str], size: int
@@ -370,19 +349,15 @@ def _qr(answer: GatewayResponse) -> QrAnswer:
     body = answer.json_object()
     data, kind = body.get("data"), body.get("mimetype")
     if kind != "image/png" or not isinstance(data, str) or not data:
-        raise Failure(GatewayErrorKind.INVALID, "JSON without a PNG of the QR code")
+        raise Failure("JSON without a PNG of the QR code")
     return QrAnswer(QrKind.QR, f"data:image/png;base64,{data}")
 
 
 def _message_id(sent: dict[str, Any], number: str) -> str | None:
     """Return the id of a sent message, whose format depends on the engine."""
-    found = sent.get("id")
-    if isinstance(found, dict):
-        found = found.get("_serialized")
-    key = sent.get("key")
-    if not found and isinstance(key, dict) and isinstance(key.get("id"), str):
-        found = f"true_{number}@c.us_{key['id']}"
-    return found if isinstance(found, str) and found else None
+    bare = object_at(sent, "key").get("id")
+    made = f"true_{number}@c.us_{bare}" if isinstance(bare, str) else None
+    return message_id(sent.get("id")) or made
 
 
 def _parse_session(entry: Any) -> Channel | None:
@@ -391,13 +366,12 @@ def _parse_session(entry: Any) -> Channel | None:
     name = entry.get("name")
     if not isinstance(name, str) or not is_usable_id(name):
         return None
-    status, me = entry.get("status"), entry.get("me")
     return Channel(
         name,
-        _STATUSES.get(status, Status.UNKNOWN) if isinstance(status, str) else Status.UNKNOWN,
-        number=number_of(me.get("id")) if isinstance(me, dict) else None,
+        status_of(entry.get("status"), _STATUSES),
+        number=number_of(object_at(entry, "me").get("id")),
         activity=seconds_of(object_at(entry, "timestamps").get("activity")),
-        stopped=status == "STOPPED",
+        stopped=entry.get("status") == "STOPPED",
     )
 
 
@@ -416,20 +390,19 @@ def _stores_nothing(session: dict[str, Any]) -> str:
     return ""
 
 
-def _entry(row: dict[str, Any], chat: str) -> Entry:
+def _entry(row: dict[str, Any]) -> Entry:
     """Parse a row of a list of messages, whose format depends on the engine."""
     data = object_at(row, "_data")
     at = seconds_of(row.get("timestamp")) or seconds_of(data.get("messageTimestamp"))
     content = data.get("message") or data.get("Message")
     inner = content.keys() if isinstance(content, dict) else set()
-    names = (row.get("from"), row.get("id"), chat)
+    names = (row.get("from"), *str(row.get("id")).split("_"))
     counts = (
         row.get("fromMe") is False
         and all(map(is_of_a_chat, names))
-        and "status@broadcast" not in str(row.get("id"))
         and not is_stub(data)
-        and data.get("type") not in _NO_TYPES
-        and not _NO_MESSAGES.intersection(inner)
+        and data.get("type") not in NO_MESSAGE_TYPES
+        and inner.isdisjoint(NO_MESSAGE_KINDS)
     )
     kind = "media" if row.get("hasMedia") is True else "text"
     return Entry(at, bare_id(row.get("id")) if counts else None, kind, row.get("from"), row)

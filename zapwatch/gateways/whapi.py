@@ -36,7 +36,15 @@ from zapwatch.gateways.helpers import (
     read_pages,
     read_pairing_code,
 )
-from zapwatch.messages.message import EventMessage, Received, Wanted, bare_id, seconds_of
+from zapwatch.messages.message import (
+    EventMessage,
+    Received,
+    Wanted,
+    bare_id,
+    message_id,
+    object_at,
+    seconds_of,
+)
 
 # By text, since the status numbers are only partly documented.
 _STATUSES = {
@@ -157,9 +165,8 @@ class WhapiGateway(Gateway):
             text = self._look(calls, named).text
             if text == "AUTH" and silent:
                 raise Failure(
-                    GatewayErrorKind.INVALID,
                     "Whapi calls it connected and has no call that reconnects such a channel: "
-                    "restart it in Whapi's panel",
+                    "restart it in Whapi's panel"
                 )
             if (stuck and text in _STARTING) or text in {"NOT_INIT", "ERROR"}:
                 self._wake(calls, named)
@@ -183,7 +190,7 @@ class WhapiGateway(Gateway):
             named = self._find(channel_id)
             text = self._look(calls, named).text
             if text != "QR":
-                raise Failure(GatewayErrorKind.INVALID, f"Whapi has the channel in {text or '?'}")
+                raise Failure(f"Whapi has the channel in {text or '?'}")
             answer = calls.send("GET", f"/users/login/{in_path(phone)}", token=named.secret)
             return read_pairing_code(_checked(answer).json_object().get("code"), _PAIRING_SECONDS)
 
@@ -202,33 +209,27 @@ class WhapiGateway(Gateway):
 
     def query(self, channel: Channel) -> None:
         """Query WhatsApp, bypassing Whapi's cache, for the channel's own number."""
-        hide = (channel.number or "",)
-        with self._operation(Operation.QUERY, hide=hide) as calls:
+        with self._operation(Operation.QUERY, hide=(channel.number or "",)) as calls:
             named = self._find(channel.id)
             if channel.number is None:
-                raise Failure(
-                    GatewayErrorKind.INVALID, "Whapi does not report the channel's own number"
-                )
+                raise Failure("Whapi does not report the channel's own number")
             body = {"contacts": [channel.number], "force_check": True}
             answer = calls.send("POST", "/contacts", body, token=named.secret)
             found = _checked(answer).json_object().get("contacts")
             one = found[0] if isinstance(found, list) and found else None
             if not isinstance(one, dict) or one.get("status") not in ("valid", "invalid"):
-                raise Failure(GatewayErrorKind.INVALID, "JSON without the status of a contact")
+                raise Failure("JSON without the status of a contact")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text; a response with HTTP 200 may still report that it was not sent."""
-        hide = (number, text)
-        with self._operation(Operation.SEND, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=(number, text)) as calls:
             named = self._find(channel.id)
             body = {"to": number, "body": text}
             answer = calls.send("POST", "/messages/text", body, token=named.secret)
             sent = _checked(answer).json_object()
             if sent.get("sent") is not True:
-                raise Failure(GatewayErrorKind.INVALID, "Whapi answered that it was not sent")
-            message = sent.get("message")
-            found = message.get("id") if isinstance(message, dict) else None
-            return found if isinstance(found, str) and found else None
+                raise Failure("Whapi answered that it was not sent")
+            return message_id(object_at(sent, "message").get("id"))
 
     def received(self, channel: Channel, wanted: Wanted) -> Received:
         """List the messages of all chats, the newest first, while the channel is paired.
@@ -266,7 +267,7 @@ class WhapiGateway(Gateway):
                 body = _checked(calls.send("GET", path, token=token)).json_object()
                 page = body.get("messages")
                 if not isinstance(page, list):
-                    raise Failure(GatewayErrorKind.INVALID, "JSON without a list of messages")
+                    raise Failure("JSON without a list of messages")
             yield [one for one in page if isinstance(one, dict)]
             offset += size
             if not page:
@@ -283,22 +284,21 @@ class WhapiGateway(Gateway):
         in_path(channel_id)  # raises if it is invalid
         named = self._named.get(channel_key(channel_id))
         if named is None:
-            raise Failure(GatewayErrorKind.INVALID, "the settings name no such channel")
+            raise Failure("the settings name no such channel")
         return named
 
     def _look(self, calls: Calls, named: NamedChannel) -> _State:
         """Read the channel's health, without waking it."""
         body = _checked(calls.send("GET", _LOOK, token=named.secret)).json_object()
-        status, user = body.get("status"), body.get("user")
-        text = status.get("text") if isinstance(status, dict) else None
-        if not isinstance(status, dict):
-            raise Failure(GatewayErrorKind.INVALID, "JSON without a status")
+        if not isinstance(body.get("status"), dict):
+            raise Failure("JSON without a status")
+        text = body["status"].get("text")
         channel_id = body.get("channel_id")
         if isinstance(channel_id, str) and is_usable_id(channel_id):
             self._aliases[channel_key(named.name)] = channel_id
         return _State(
             text.strip().upper() if isinstance(text, str) else "",
-            number_of(user.get("id")) if isinstance(user, dict) else None,
+            number_of(object_at(body, "user").get("id")),
         )
 
     def _wake(self, calls: Calls, named: NamedChannel) -> None:
@@ -307,7 +307,7 @@ class WhapiGateway(Gateway):
     @staticmethod
     def _answer(calls: Calls, named: NamedChannel, text: str) -> QrAnswer:
         if text in _FOR_A_PERSON:
-            raise Failure(GatewayErrorKind.INVALID, f"{text}, {_FOR_A_PERSON[text]}")
+            raise Failure(f"{text}, {_FOR_A_PERSON[text]}")
         if text == "AUTH":
             return QrAnswer(QrKind.ACCEPTED)
         if text == "QR":
@@ -316,7 +316,7 @@ class WhapiGateway(Gateway):
             return QrAnswer(QrKind.INITIALIZING)
         if text in _STATUSES:
             return QrAnswer(QrKind.NOT_STARTED)
-        raise Failure(GatewayErrorKind.INVALID, f"a status that is not known: {text or 'none'}")
+        raise Failure(f"a status that is not known: {text or 'none'}")
 
 
 WHAPI_EVENT_TYPE = "whapi_messages_post"
@@ -372,12 +372,11 @@ def _checked(answer: GatewayResponse) -> GatewayResponse:
         return answer
     kind, meaning = _MEANINGS[answer.status]
     told = _words(answer.json())
-    raise Failure(kind, f"HTTP {answer.status}, {meaning}" + (f": {told}" if told else ""))
+    raise Failure(f"HTTP {answer.status}, {meaning}" + (f": {told}" if told else ""), kind)
 
 
 def _words(parsed: Any) -> str:
-    error = parsed.get("error") if isinstance(parsed, Mapping) else None
-    message = error.get("message") if isinstance(error, Mapping) else None
+    message = object_at(parsed, "error").get("message")
     return message if isinstance(message, str) else ""
 
 
@@ -392,4 +391,4 @@ def _qr(answer: GatewayResponse) -> QrAnswer:
         return QrAnswer(QrKind.QR, image)
     if body.get("status") in ("WAITING", "TIMEOUT"):
         return QrAnswer(QrKind.INITIALIZING)
-    raise Failure(GatewayErrorKind.INVALID, "JSON without a QR code")
+    raise Failure("JSON without a QR code")

@@ -29,15 +29,17 @@ from zapwatch.gateways.base import (
     QrKind,
 )
 from zapwatch.gateways.helpers import (
+    NO_MESSAGE_TYPES,
     ChatError,
     Entry,
     SessionStartTracker,
     in_path,
     is_of_a_chat,
-    map_concurrently,
     number_of,
     read_chats,
     read_pairing_code,
+    status_of,
+    with_statuses,
 )
 from zapwatch.http import parse_json
 from zapwatch.messages.message import (
@@ -82,10 +84,10 @@ class Tokens:
     def _make(self, calls: Calls, session: str) -> str:
         answer = calls.post(f"/api/{session}/{self._key}/generate-token")
         if answer.status == 400:
-            raise Failure(GatewayErrorKind.UNAUTHORIZED, "HTTP 400, wrong secret key?")
+            raise Failure("HTTP 400, wrong secret key?", GatewayErrorKind.UNAUTHORIZED)
         token = answer.json_object().get("token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise Failure(GatewayErrorKind.INVALID, "JSON without a token")
+            raise Failure("JSON without a token")
         with self._lock:
             self._tokens[session] = token
         return token
@@ -106,7 +108,7 @@ class SocketEvents:
         told = _read_packet(opened.removeprefix("0"))
         sid = told.get("sid") if isinstance(told, dict) else None
         if not isinstance(sid, str):
-            raise Failure(GatewayErrorKind.INVALID, "no socket.io, which returns the code")
+            raise Failure("no socket.io, which returns the code")
         self._path = f"{_SOCKET}&sid={quote(sid, safe='')}"
         self._calls.send("POST", self._path, _JOIN)
 
@@ -125,7 +127,7 @@ class SocketEvents:
     def _receive(self, path: str) -> list[str]:
         answer = self._calls.get(path)
         if not answer.is_success:
-            raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} of its socket.io")
+            raise Failure(f"HTTP {answer.status} of its socket.io", GatewayErrorKind.HTTP)
         return answer.raw.decode("utf-8", "replace").split("\x1e")
 
 
@@ -159,20 +161,6 @@ _PAIRING_SECONDS = 60.0
 _PAGE = 200  # messages
 _NEWEST = 20  # messages
 _NEWEST_CHATS = 3
-# Types that are not people's messages; a ciphertext changes its type once it is decrypted.
-_NO_TYPES = (
-    "ciphertext",
-    "protocol",
-    "notification",
-    "notification_template",
-    "e2e_notification",
-    "gp2",
-    "group_notification",
-    "broadcast_notification",
-    "call_log",
-    "revoked",
-    "reaction",
-)
 
 
 class WppconnectGateway(Gateway):
@@ -222,24 +210,17 @@ class WppconnectGateway(Gateway):
         with self._operation(Operation.LIST) as calls:
             answer = calls.get(f"/api/{self._key}/show-all-sessions")
             if answer.status == 400:
-                raise Failure(GatewayErrorKind.UNAUTHORIZED, "HTTP 400, wrong secret key?")
+                raise Failure("HTTP 400, wrong secret key?", GatewayErrorKind.UNAUTHORIZED)
             names = answer.json_object().get("response")
             if not isinstance(names, list):
-                raise Failure(GatewayErrorKind.INVALID, "JSON without a list of sessions")
-            listed = ChannelList.of(map(_parse_name, names))
-            ids = [channel.id for channel in listed.channels]
+                raise Failure("JSON without a list of sessions")
 
             def ask(session: str) -> Status:
                 if self._starting.in_grace_period(session):
                     return Status.INITIALIZING
                 return _status(self._state(calls.within(_STATUS_SECONDS), session))
 
-            told = map_concurrently(ids, ask)
-            channels = (
-                replace(one, status=Status.UNKNOWN if isinstance(status, Failure) else status)
-                for one, status in zip(listed.channels, told, strict=True)
-            )
-            return ChannelList(tuple(channels), listed.left_out)
+            return with_statuses(ChannelList.of(map(_parse_name, names)), ask)
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a closed session; close and start a zombie, or one stuck starting.
@@ -281,11 +262,11 @@ class WppconnectGateway(Gateway):
         """
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
             if not self.can_pair:
-                raise Failure(GatewayErrorKind.INVALID, "WPP_GATEWAY_WEBHOOK is not set")
+                raise Failure("WPP_GATEWAY_WEBHOOK is not set")
             state = self._state(calls, channel_id)
             status = _status(state)
             if status not in {Status.QR_REQUIRED, Status.DISCONNECTED}:
-                raise Failure(GatewayErrorKind.INVALID, f"the session is {state.get('status')}")
+                raise Failure(f"the session is {state.get('status')}")
             events = SocketEvents(calls)
             if status is Status.QR_REQUIRED:
                 self._close(calls, channel_id)
@@ -308,9 +289,8 @@ class WppconnectGateway(Gateway):
                 self._close(calls, channel_id)
                 if _status(self._state(calls, channel_id)) is not Status.DISCONNECTED:
                     raise Failure(
-                        GatewayErrorKind.INVALID,
                         "the session cannot be closed, so that no start would follow: "
-                        "its pairing is kept",
+                        "its pairing is kept"
                     ) from None
                 calls.post(f"/api/{session}/{self._key}/clear-session-data").json_value()
 
@@ -334,8 +314,7 @@ class WppconnectGateway(Gateway):
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text; return the message's id, None if unknown."""
-        hide = (number, text)
-        with self._operation(Operation.SEND, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"phone": number, "message": text, "isGroup": False}
             sent = self._tokens.send(calls, "POST", in_path(channel.id), "send-message", body)
             response = _expect_status(sent).get("response")
@@ -344,8 +323,7 @@ class WppconnectGateway(Gateway):
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete one of our messages for both sides."""
-        hide = (number,)
-        with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
+        with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             body = {"phone": number, "messageId": message_id}
             path = in_path(channel.id)
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
@@ -424,7 +402,7 @@ class WppconnectGateway(Gateway):
         told = self._tokens.send(calls, "GET", session, "get-phone-number").json_object()
         number = number_of(message_id(told.get("response")))
         if number is None:
-            raise Failure(GatewayErrorKind.INVALID, "the session does not report its own number")
+            raise Failure("the session does not report its own number")
         return number
 
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
@@ -469,7 +447,7 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
     counts = (
         row.get("fromMe") is False
         and row.get("isNotification") is not True
-        and kind not in _NO_TYPES
+        and kind not in NO_MESSAGE_TYPES
     )
     id_ = bare_id(message_id(row.get("id"))) if counts else None
     return Entry(_at(row) or None, id_, kind, chat, row)
@@ -482,8 +460,7 @@ def _parse_name(name: Any) -> Channel | None:
 
 
 def _status(state: dict[str, Any]) -> Status:
-    said = state.get("status")
-    return _STATUSES.get(said, Status.UNKNOWN) if isinstance(said, str) else Status.UNKNOWN
+    return status_of(state.get("status"), _STATUSES)
 
 
 def _qr(state: dict[str, Any]) -> QrAnswer:
@@ -503,7 +480,7 @@ def _expect_status(answer: GatewayResponse, *, hide: str = "") -> dict[str, Any]
         body = answer.json_object()
     except Failure as failure:
         detail = failure.detail.replace(hide, "[hidden]") if hide else failure.detail
-        raise Failure(failure.reason, detail) from None
+        raise Failure(detail, failure.reason) from None
     if str(body.get("status")).lower() != "success":
-        raise Failure(GatewayErrorKind.INVALID, "an answer without status success")
+        raise Failure("an answer without status success")
     return body

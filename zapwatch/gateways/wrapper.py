@@ -92,8 +92,7 @@ class WrapperGateway(Gateway):
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text; return the message's id, which is in one of three fields."""
-        hide = (number, text)
-        with self._operation(Operation.SEND, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"channel": channel.id, "to": number, "text": text}
             sent = calls.post("/api/messages", body).json_object()
             ids = (sent.get(name) for name in ("id", "messageId", "message_id"))
@@ -136,10 +135,10 @@ def parse_list(answer: GatewayResponse) -> ChannelList:
     """Return the channels in a response to the list call."""
     body = answer.json_object()
     entries = body.get("channels")
-    if entries is None and isinstance(body.get("data"), dict):
-        entries = body["data"].get("channels")
+    if entries is None:
+        entries = object_at(body, "data").get("channels")
     if not isinstance(entries, list):
-        raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
+        raise Failure("JSON without a list of channels")
     # The list is also empty if the wrapper could not reach WPPConnect.
     return ChannelList.of(map(_parse_channel, entries), may_be_empty=False)
 
@@ -185,12 +184,9 @@ def parse_qr(answer: GatewayResponse) -> QrAnswer:
     image = _find_qr(body)
     if image is not None:
         return QrAnswer(QrKind.QR, image)
-    data = body.get("data")
-    inner = data.get("status") if isinstance(data, dict) else None
-    status = Status.parse(body.get("status") or inner)
-    if status is Status.INITIALIZING:
-        return QrAnswer(QrKind.INITIALIZING)
-    return QrAnswer(QrKind.ACCEPTED)
+    status = Status.parse(body.get("status") or object_at(body, "data").get("status"))
+    starts = status is Status.INITIALIZING
+    return QrAnswer(QrKind.INITIALIZING if starts else QrKind.ACCEPTED)
 
 
 def _refusal(answer: GatewayResponse) -> str:
