@@ -103,6 +103,12 @@ class Knobs:
     posting: Posting = "set"
     engine: Engine = "NOWEB"
 
+    def shown(self, name: str, status: Any) -> dict[str, Any]:
+        """Return the field of an answer that has the status, as `status_text` changes it."""
+        if self.status_text == MISSING:
+            return {}
+        return {name: status if self.status_text == AS_IT_IS else self.status_text}
+
 
 class KnobSettings(TypedDict, total=False):
     """Settings of `PUT /sim/channels/{id}`: the knobs, and the state to enter at once."""

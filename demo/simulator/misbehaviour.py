@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.faults import SwitchedOn
-from demo.simulator.responses import as_json, cut_off, reset_on_close
+from demo.simulator.responses import HttpAnswer, as_json, cut_off, reset_on_close
 
 _LOOK_SECONDS = 0.2
 _BLOCK = b"x" * 65536
@@ -26,7 +25,7 @@ class CallOutcome(NamedTuple):
 
 
 def carry_out(
-    on: SwitchedOn, ordinary: Callable[[], WrapperAnswer], connection: socket.socket
+    on: SwitchedOn, ordinary: Callable[[], HttpAnswer], connection: socket.socket
 ) -> CallOutcome:
     """Answer a call with the fault.
 

@@ -3,11 +3,18 @@
 import json
 import socket
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Response
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class HttpAnswer(NamedTuple):
+    """An HTTP status, and the body: JSON, or a PNG image in bytes."""
+
+    status: int
+    body: Any
 
 
 def as_json(status: int, body: Any) -> Response:

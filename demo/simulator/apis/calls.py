@@ -11,14 +11,13 @@ from typing import Any, ClassVar, cast
 from flask import Blueprint, Response, request
 
 from demo.simulator import qr_image
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Call, Journal
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.misbehaviour import carry_out
 from demo.simulator.model import SimulatedGateway
-from demo.simulator.responses import as_json
+from demo.simulator.responses import HttpAnswer, as_json
 
 WEBHOOK_SECRET = "a-secret-of-the-webhook"  # noqa: S105 - not a real secret
 CUSTOMER = "5500000000001"
@@ -26,7 +25,7 @@ WORDS = "See you at nine?"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-Work = Callable[[SimulatedChannel, float], WrapperAnswer]
+Work = Callable[[SimulatedChannel, float], HttpAnswer]
 Event = dict[str, Any]
 Route = tuple[str, str, Callable[..., Response]]
 """HTTP method, path, view."""
@@ -35,13 +34,13 @@ Route = tuple[str, str, Callable[..., Response]]
 class SimulatedApi(ABC):
     """One API of the simulated gateway: its calls, and the events that it posts."""
 
-    unauthorized: ClassVar[WrapperAnswer]
+    unauthorized: ClassVar[HttpAnswer]
     """Answer to a wrong secret."""
-    unknown: ClassVar[WrapperAnswer]
+    unknown: ClassVar[HttpAnswer]
     """Answer to an unknown path."""
-    missing: ClassVar[WrapperAnswer]
+    missing: ClassVar[HttpAnswer]
     """Answer about an unknown channel."""
-    no_code: ClassVar[WrapperAnswer]
+    no_code: ClassVar[HttpAnswer]
     """Answer if no pairing code is issued."""
     key_header: ClassVar[str]
     paths: ClassVar[str] = "/"
@@ -95,18 +94,16 @@ class SimulatedApi(ABC):
         return made
 
     def about(
-        self, operation: str, channel: str, work: Work, missing: WrapperAnswer | None = None
+        self, operation: str, channel: str, work: Work, missing: HttpAnswer | None = None
     ) -> Response:
         """Answer a call about a channel with `work`, or `missing` if it is unknown."""
         missing = missing or self.missing
         return self.answer(operation, channel, lambda: self.gateway.at(channel, work, missing))
 
-    def issue_code(
-        self, channel: str, number: str, told: Callable[[str], WrapperAnswer]
-    ) -> Response:
+    def issue_code(self, channel: str, number: str, told: Callable[[str], HttpAnswer]) -> Response:
         """Issue a pairing code; ``told`` turns it into the answer."""
 
-        def issue(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def issue(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status != "qr_required" or one.knobs.pairing == "refused":
                 return self.no_code
             code = self.gateway.next_pairing_code()
@@ -115,14 +112,30 @@ class SimulatedApi(ABC):
 
         return self.about("pairing_code", channel, issue)
 
+    def send(
+        self,
+        channel: str,
+        number: str,
+        text: str,
+        told: Callable[[SimulatedMessage], HttpAnswer],
+        unsent: Work,
+    ) -> Response:
+        """Send a text; ``told`` turns the message into the answer, ``unsent`` refuses it."""
+
+        def send() -> HttpAnswer:
+            sent = self.gateway.send(channel, number.removesuffix("@c.us"), text)
+            return self.gateway.at(channel, unsent, self.missing) if sent is None else told(sent)
+
+        return self.answer("send", channel, send)
+
     def answer(
         self,
         operation: str,
         channel: str | None,
-        work: Callable[[], WrapperAnswer],
+        work: Callable[[], HttpAnswer],
         *,
         right: bool | None = None,
-        refusal: WrapperAnswer | None = None,
+        refusal: HttpAnswer | None = None,
     ) -> Response:
         """Answer a call with `work` if its secret is `right` and no fault is on.
 
@@ -142,7 +155,7 @@ class SimulatedApi(ABC):
         self._journal.finish(call, outcome.status)
         return outcome.response
 
-    def elsewhere(self, answer: WrapperAnswer) -> Response:
+    def elsewhere(self, answer: HttpAnswer) -> Response:
         """Simulate another server, which must not receive the secret."""
         call = self._begin("elsewhere", None, right=self.is_right())
         self._journal.finish(call, 200)
@@ -166,6 +179,12 @@ def is_secret(given: str, secret: str) -> bool:
     """Whether a header or path segment equals the secret, in constant time."""
     # WSGI hands header bytes over as Latin-1 text.
     return hmac.compare_digest(given.encode("latin-1", "replace"), secret.encode())
+
+
+def texts_of_request(*names: str) -> list[str]:
+    """Return the texts at the names in the request's JSON, empty ones for missing values."""
+    body = body_of_request()
+    return [str(body.get(name) or "") for name in names]
 
 
 def body_of_request() -> dict[str, object]:

@@ -17,12 +17,13 @@ from demo.simulator.apis.calls import (
     Work,
     body_of_request,
     png,
+    texts_of_request,
     webhook_url,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, BAILEYS, MISSING
+from demo.simulator.knobs import BAILEYS
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _STATES = {
     "connected": "open",
@@ -32,16 +33,16 @@ _STATES = {
 }
 
 
-def _refusal(status: int, error: str, words: str | list[str]) -> WrapperAnswer:
-    return WrapperAnswer(status, {"status": status, "error": error, "response": {"message": words}})
+def _refusal(status: int, error: str, words: str | list[str]) -> HttpAnswer:
+    return HttpAnswer(status, {"status": status, "error": error, "response": {"message": words}})
 
 
-def _not_found(name: str) -> WrapperAnswer:
+def _not_found(name: str) -> HttpAnswer:
     return _refusal(404, "Not Found", [f'The "{name}" instance does not exist'])
 
 
 # An error with HTTP 200, whose text is lost.
-_UNNAMED = WrapperAnswer(200, {"error": True, "message": "[object Object]"})
+_UNNAMED = HttpAnswer(200, {"error": True, "message": "[object Object]"})
 _CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
 
 
@@ -99,23 +100,23 @@ class EvolutionApi(SimulatedApi):
         """List all instances, or only the named one."""
         name = request.args.get("instanceName")
 
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             entries = self.gateway.each(_instance)
             if name is not None:
                 entries = [entry for entry in entries if entry["name"] == name]
                 if not entries:
                     return _refusal(404, "Not Found", [f'Instance "{name}" not found'])
-            return WrapperAnswer(200, entries)
+            return HttpAnswer(200, entries)
 
         return self.answer("list" if name is None else "row", name, work)
 
     def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: WrapperAnswer(200, _state(c, _look(c))))
+        return self._about("status", channel, lambda c, _: HttpAnswer(200, _state(c, _look(c))))
 
     def _connect(self, channel: str) -> Response:
         number = request.args.get("number")
 
-        def connect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def connect(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not one.knobs.loaded:
                 return _UNNAMED
             if _look(one) == "close":
@@ -125,40 +126,40 @@ class EvolutionApi(SimulatedApi):
                 # While connecting, Evolution ignores the number.
                 if number and one.status == "qr_required" and one.knobs.pairing == "issued":
                     one.issue_code(number, self.gateway.next_pairing_code(), now)
-            return WrapperAnswer(200, self._code(one))
+            return HttpAnswer(200, self._code(one))
 
         return self._about("pairing_code" if number else "start_session", channel, connect)
 
     def _restart(self, channel: str) -> Response:
-        def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def restart(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not one.knobs.loaded or _look(one) == "close":
                 return _UNNAMED
             clients = one.clients
             one.restart(now)
             one.clients = clients
-            return WrapperAnswer(200, self._code(one))
+            return HttpAnswer(200, self._code(one))
 
         return self._about("restart", channel, restart)
 
     def _logout(self, channel: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             if _look(one) == "close":
                 words = f'The "{one.id}" instance is not connected'
                 return _refusal(400, "Bad Request", [words])
             one.unpair(now)
             done = {"status": "SUCCESS", "error": False}
-            return WrapperAnswer(200, done | {"response": {"message": "Instance logged out"}})
+            return HttpAnswer(200, done | {"response": {"message": "Instance logged out"}})
 
         return self._about("delete", channel, logout)
 
     def _query(self, channel: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.knobs.integration != BAILEYS:
                 return _refusal(400, "Bad Request", ["Not on the official Business API"])
             if not one.sends:
                 return _CLOSED
             names = ("readreceipts", "profile", "status", "online", "last", "groupadd")
-            return WrapperAnswer(200, dict.fromkeys(names, "all"))
+            return HttpAnswer(200, dict.fromkeys(names, "all"))
 
         return self._about("query", channel, ask)
 
@@ -167,48 +168,44 @@ class EvolutionApi(SimulatedApi):
         asked = body_of_request().get("numbers")
         numbers = asked if isinstance(asked, list) else []
 
-        def tell(*_: Any) -> WrapperAnswer:
-            return WrapperAnswer(200, [{"exists": True, "number": number} for number in numbers])
+        def tell(*_: Any) -> HttpAnswer:
+            return HttpAnswer(200, [{"exists": True, "number": number} for number in numbers])
 
         return self._about("cached", channel, tell)
 
     def _profile(self, channel: str) -> Response:
         """Return a contact from the cache."""
-        number = str(body_of_request().get("number") or "")
+        (number,) = texts_of_request("number")
 
-        def tell(*_: Any) -> WrapperAnswer:
-            return WrapperAnswer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
+        def tell(*_: Any) -> HttpAnswer:
+            return HttpAnswer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
 
         return self._about("cached", channel, tell)
 
     def _send(self, channel: str) -> Response:
-        body = body_of_request()
-        number, text = str(body.get("number") or ""), str(body.get("text") or "")
+        number, text = texts_of_request("number", "text")
 
-        def send() -> WrapperAnswer:
+        def send() -> HttpAnswer:
             if not self.gateway.at(channel, lambda *_: True, otherwise=False):
                 return _not_found(channel)
             sent = self.gateway.send(channel, number, text)
             if sent is None:
                 return _CLOSED
             key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": True, "id": sent.id}
-            return WrapperAnswer(
-                201, {"key": key, "status": "PENDING", "messageType": "conversation"}
-            )
+            return HttpAnswer(201, {"key": key, "status": "PENDING", "messageType": "conversation"})
 
         return self.answer("send", channel, send)
 
     def _take_back(self, channel: str) -> Response:
-        body = body_of_request()
-        number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
+        jid, message = texts_of_request("remoteJid", "id")
 
-        def take() -> WrapperAnswer:
+        def take() -> HttpAnswer:
             if not self.gateway.at(channel, lambda c, _: c.sends, otherwise=False):
                 words = ["Error while deleting message for everyone", "Error: Connection Closed"]
                 return _refusal(500, "Internal Server Error", words)
-            if not self.gateway.take_back(channel, number, str(body.get("id") or "")):
+            if not self.gateway.take_back(channel, jid.partition("@")[0], message):
                 return _refusal(400, "Bad Request", ["Message not found"])
-            return WrapperAnswer(201, {"status": "PENDING"})
+            return HttpAnswer(201, {"status": "PENDING"})
 
         return self.answer("take_back", channel, take)
 
@@ -223,7 +220,7 @@ class EvolutionApi(SimulatedApi):
         bounds: dict[str, Any] = where.get("messageTimestamp") or {}
         size, number = int(body.get("offset") or 50), int(body.get("page") or 1)
 
-        def find(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def find(one: SimulatedChannel, _: float) -> HttpAnswer:
             # Evolution does not store messages that it could not decrypt.
             rows = [m for m in self.gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
             if bounds.get("gte") and bounds.get("lte"):
@@ -237,15 +234,15 @@ class EvolutionApi(SimulatedApi):
                 for m in rows[(number - 1) * size : number * size]
             ]
             pages = {"total": len(rows), "pages": -(-len(rows) // size), "currentPage": number}
-            return WrapperAnswer(200, {"messages": pages | {"records": records}})
+            return HttpAnswer(200, {"messages": pages | {"records": records}})
 
         return self._about("messages", channel, find)
 
     def _webhook(self, channel: str) -> Response:
-        def find(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def find(one: SimulatedChannel, _: float) -> HttpAnswer:
             posting = one.knobs.posting
             if posting == "global":
-                return WrapperAnswer(200, None)
+                return HttpAnswer(200, None)
             wiped = posting == "wiped"
             events = ["CONNECTION_UPDATE"] + ["MESSAGES_UPSERT"] * (posting != "unselected")
             row = {
@@ -260,7 +257,7 @@ class EvolutionApi(SimulatedApi):
                 "updatedAt": "2026-01-01T00:00:00.000Z",
                 "instanceId": f"00000000-0000-4000-8000-{one.number[1:]:0>12}",
             }
-            return WrapperAnswer(200, row)
+            return HttpAnswer(200, row)
 
         return self._about("webhook", channel, find)
 
@@ -309,10 +306,7 @@ def _look(channel: SimulatedChannel) -> str | None:
 
 
 def _state(channel: SimulatedChannel, state: str | None) -> dict[str, Any]:
-    shown = channel.knobs.status_text
-    told = {"state": state if shown == AS_IT_IS else shown}
-    if state is None or shown == MISSING:
-        told = {}
+    told = {} if state is None else channel.knobs.shown("state", state)
     return {"instance": {"instanceName": channel.id} | told}
 
 

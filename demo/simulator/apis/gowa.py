@@ -13,14 +13,13 @@ from demo.simulator.apis.calls import (
     Event,
     Route,
     SimulatedApi,
-    body_of_request,
     is_secret,
     rfc3339,
+    texts_of_request,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, MISSING
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _STATES = {
     "connected": "logged_in",
@@ -31,14 +30,14 @@ _STATES = {
 }
 
 
-def _ok(results: Any) -> WrapperAnswer:
-    return WrapperAnswer(
+def _ok(results: Any) -> HttpAnswer:
+    return HttpAnswer(
         200, {"status": 200, "code": "SUCCESS", "message": "Success", "results": results}
     )
 
 
-def _error(status: int, code: str, words: str) -> WrapperAnswer:
-    return WrapperAnswer(status, {"code": code, "message": words, "results": {}})
+def _error(status: int, code: str, words: str) -> HttpAnswer:
+    return HttpAnswer(status, {"code": code, "message": words, "results": {}})
 
 
 _TIMED_OUT = _error(500, "INTERNAL_SERVER_ERROR", "info query timed out")
@@ -103,7 +102,7 @@ class GowaApi(SimulatedApi):
         return self.answer("list", None, lambda: _ok(self.gateway.each(_device) or None))
 
     def _reconnect(self, channel: str) -> Response:
-        def reconnect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def reconnect(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not _is_paired(one):
                 return _NOT_PAIRED
             one.restart(now)
@@ -112,7 +111,7 @@ class GowaApi(SimulatedApi):
         return self.about("restart", channel, reconnect)
 
     def _login(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def show(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status == "connected":
                 return _error(400, "ALREADY_LOGGED_IN", "you are already logged in")
             one.begin(now)
@@ -133,14 +132,14 @@ class GowaApi(SimulatedApi):
         return Response(qr_image.png(number), 200, mimetype="image/png")
 
     def _logout(self, channel: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             one.unpair(now)
             return _ok("Logout success")
 
         return self.about("delete", channel, logout)
 
     def _chats(self) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             last = {_jid(m.chat): m.at or 0.0 for m in self.gateway.messages_of(one)}
             newest = sorted(last, key=lambda jid: -last[jid])
             rows = [{"jid": jid, "last_message_time": rfc3339(last[jid])} for jid in newest]
@@ -149,7 +148,7 @@ class GowaApi(SimulatedApi):
         return self.about("chats", request.headers.get("X-Device-Id", ""), tell)
 
     def _messages(self, chat: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             found = [m for m in self.gateway.messages_of(one) if _jid(m.chat) == chat]
             own = request.args.get("is_from_me")
             rows = [
@@ -170,23 +169,19 @@ class GowaApi(SimulatedApi):
         return self.about("messages", request.headers.get("X-Device-Id", ""), tell)
 
     def _query(self) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             return _ok({"is_on_whatsapp": True}) if one.sends else _cut_off(one)
 
         return self.about("query", request.headers.get("X-Device-Id", ""), ask)
 
     def _send(self) -> Response:
-        body = body_of_request()
-        number, text = (str(body.get(name) or "") for name in ("phone", "message"))
         channel = request.headers.get("X-Device-Id", "")
+        number, text = texts_of_request("phone", "message")
 
-        def send() -> WrapperAnswer:
-            sent = self.gateway.send(channel, number, text)
-            if sent is None:
-                return self.gateway.at(channel, lambda one, _: _cut_off(one), self.missing)
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
             return _ok({"message_id": sent.id, "status": "Message sent"})
 
-        return self.answer("send", channel, send)
+        return self.send(channel, number, text, tell, lambda one, _: _cut_off(one))
 
 
 def _jid(chat: str) -> str:
@@ -194,7 +189,7 @@ def _jid(chat: str) -> str:
     return chat.replace("@c.us", "@s.whatsapp.net")
 
 
-def _page(rows: list[dict[str, Any]]) -> WrapperAnswer:
+def _page(rows: list[dict[str, Any]]) -> HttpAnswer:
     limit, offset = (int(request.args.get(name, 0)) for name in ("limit", "offset"))
     if not 1 <= limit <= 100:
         return _error(400, "VALIDATION_ERROR", "limit: must be from 1 to 100")
@@ -210,14 +205,11 @@ def _is_paired(channel: SimulatedChannel) -> bool:
     return channel.knobs.session != "unpaired"
 
 
-def _cut_off(channel: SimulatedChannel) -> WrapperAnswer:
+def _cut_off(channel: SimulatedChannel) -> HttpAnswer:
     return _TIMED_OUT if channel.status == "connected" else _NOT_CONNECTED
 
 
 def _device(channel: SimulatedChannel) -> dict[str, Any]:
-    entry: dict[str, Any] = {"id": channel.id, "display_name": "Example"}
-    shown = channel.knobs.status_text
-    if shown != MISSING:
-        entry["state"] = _STATES[channel.status] if shown == AS_IT_IS else shown
-    entry["jid"] = f"{channel.number}:7@s.whatsapp.net" if _is_paired(channel) else ""
-    return entry
+    jid = f"{channel.number}:7@s.whatsapp.net" if _is_paired(channel) else ""
+    entry = {"id": channel.id, "display_name": "Example", "jid": jid}
+    return entry | channel.knobs.shown("state", _STATES[channel.status])

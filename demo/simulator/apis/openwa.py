@@ -14,13 +14,12 @@ from demo.simulator.apis.calls import (
     Route,
     SimulatedApi,
     Work,
-    body_of_request,
     png,
+    texts_of_request,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, MISSING
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _STATUSES = {
     "connected": "ready",
@@ -35,8 +34,8 @@ def openwa_id(channel_id: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, channel_id))
 
 
-def _error(status: int, words: str, kind: str) -> WrapperAnswer:
-    return WrapperAnswer(status, {"statusCode": status, "message": words, "error": kind})
+def _error(status: int, words: str, kind: str) -> HttpAnswer:
+    return HttpAnswer(status, {"statusCode": status, "message": words, "error": kind})
 
 
 _NOT_STARTED = _error(400, "Session is not started", "Bad Request")
@@ -94,88 +93,82 @@ class OpenwaApi(SimulatedApi):
         return {"event": "message.ack", "sessionId": openwa_id(channel), "data": {}}
 
     def _list(self) -> Response:
-        return self.answer("list", None, lambda: WrapperAnswer(200, self.gateway.each(_session)))
+        return self.answer("list", None, lambda: HttpAnswer(200, self.gateway.each(_session)))
 
     def _status(self, session: str) -> Response:
-        return self._of("status", session, lambda one, _: WrapperAnswer(200, _session(one)))
+        return self._of("status", session, lambda one, _: HttpAnswer(200, _session(one)))
 
     def _stop(self, session: str) -> Response:
-        def stop(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def stop(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not _has_engine(one):
                 return _NOT_STARTED
             one.close(now)
-            return WrapperAnswer(200, _session(one))
+            return HttpAnswer(200, _session(one))
 
         return self._of("stop", session, stop)
 
     def _start(self, session: str) -> Response:
-        def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def start(one: SimulatedChannel, now: float) -> HttpAnswer:
             if _has_engine(one):
                 return _STARTED
             one.begin(now)
-            return WrapperAnswer(200, _session(one))
+            return HttpAnswer(200, _session(one))
 
         return self._of("start_session", session, start)
 
     def _qr(self, session: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "qr_required":
                 return _error(400, "QR code is not ready yet", "Bad Request")
             code = f"data:image/png;base64,{png(self.gateway.next_qr())}"
-            return WrapperAnswer(200, {"qrCode": code, "status": "qr_ready"})
+            return HttpAnswer(200, {"qrCode": code, "status": "qr_ready"})
 
         return self._of("qr", session, show)
 
     def _pair(self, session: str) -> Response:
-        number = str(body_of_request().get("phoneNumber") or "")
+        (number,) = texts_of_request("phoneNumber")
         return self.issue_code(
             self._name(session),
             number,
-            lambda code: WrapperAnswer(201, {"pairingCode": code.replace("-", "")}),
+            lambda code: HttpAnswer(201, {"pairingCode": code.replace("-", "")}),
         )
 
     def _logout(self, session: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not _has_engine(one):
                 return _NOT_STARTED
             one.unpair(now)
-            return WrapperAnswer(200, _session(one))
+            return HttpAnswer(200, _session(one))
 
         return self._of("delete", session, logout)
 
     def _query(self, session: str, number: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if not one.sends:
                 return _NOT_READY
             found = {"number": number, "exists": True, "whatsappId": f"{number}@c.us"}
-            return WrapperAnswer(200, found)
+            return HttpAnswer(200, found)
 
         return self._of("query", session, ask)
 
     def _send(self, session: str) -> Response:
-        body = body_of_request()
-        chat, text = (str(body.get(name) or "") for name in ("chatId", "text"))
-        channel = self._name(session)
+        chat, text = texts_of_request("chatId", "text")
 
-        def send() -> WrapperAnswer:
-            sent = self.gateway.send(channel, chat.removesuffix("@c.us"), text)
-            if sent is None:
-                return self.gateway.at(channel, lambda *_: _NOT_READY, self.missing)
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
             at = int(self.gateway.clock.time() * 1000)
-            return WrapperAnswer(201, {"messageId": f"true_{chat}_{sent.id}", "timestamp": at})
+            return HttpAnswer(201, {"messageId": f"true_{chat}_{sent.id}", "timestamp": at})
 
-        return self.answer("send", channel, send)
+        return self.send(self._name(session), chat, text, tell, lambda *_: _NOT_READY)
 
     def _take_back(self, session: str) -> Response:
-        body = body_of_request()
-        chat, message = (str(body.get(name) or "") for name in ("chatId", "messageId"))
+        chat, message = texts_of_request("chatId", "messageId")
         channel = self._name(session)
 
-        def take() -> WrapperAnswer:
+        def take() -> HttpAnswer:
             bare = message.removeprefix(f"true_{chat}_")
             if not self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
                 return _error(404, "Message not found", "Not Found")
-            return WrapperAnswer(200, {"success": True})
+            return HttpAnswer(200, {"success": True})
 
         return self.answer("take_back", channel, take)
 
@@ -184,7 +177,7 @@ class OpenwaApi(SimulatedApi):
         offset = int(request.args.get("offset", 0))
         careful = request.args.get("inlineMedia") == "false"
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             rows = [
                 {
                     "id": str(uuid.uuid5(uuid.NAMESPACE_URL, m.id)),
@@ -199,7 +192,7 @@ class OpenwaApi(SimulatedApi):
                 if m.kind not in {"protocol", "reaction", "ciphertext"}
             ]
             page = {"messages": rows[offset : offset + limit], "total": len(rows)}
-            return WrapperAnswer(200, page)
+            return HttpAnswer(200, page)
 
         # Else each page may hold megabytes of pictures.
         return self._of("messages" if careful else "careless", session, tell)
@@ -226,9 +219,7 @@ def _session(channel: SimulatedChannel) -> dict[str, Any]:
         "restriction": None,
         "engineLoaded": _has_engine(channel),
     }
-    shown = channel.knobs.status_text
-    if shown != MISSING:
-        entry["status"] = _STATUSES[channel.status] if shown == AS_IT_IS else shown
+    entry |= channel.knobs.shown("status", _STATUSES[channel.status])
     if channel.active_at is not None and channel.knobs.tells_activity:
         entry["lastActive"] = dt.datetime.fromtimestamp(channel.active_at, dt.UTC).isoformat()
     return entry

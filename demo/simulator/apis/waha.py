@@ -15,14 +15,13 @@ from demo.simulator.apis.calls import (
     Route,
     SimulatedApi,
     Work,
-    body_of_request,
     png,
+    texts_of_request,
     webhook_url,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, MISSING
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _STATUSES = {
     "connected": "WORKING",
@@ -30,14 +29,11 @@ _STATUSES = {
     "qr_required": "SCAN_QR_CODE",
     "disconnected": "STOPPED",
 }
-_NOT_FOUND = WrapperAnswer(
-    404, {"message": "Session not found", "error": "Not Found", "statusCode": 404}
-)
 _START_WAIT = 5.0  # seconds until a call about a starting session is refused
 
 
-def _refused(status: int, error: str, words: str) -> WrapperAnswer:
-    return WrapperAnswer(status, {"statusCode": status, "message": words, "error": error})
+def _refused(status: int, error: str, words: str) -> HttpAnswer:
+    return HttpAnswer(status, {"statusCode": status, "message": words, "error": error})
 
 
 _ONE_ONLY = _refused(
@@ -49,9 +45,9 @@ class WahaApi(SimulatedApi):
     """Calls about sessions, pairing, contacts and texts."""
 
     key_header = "X-Api-Key"
-    unauthorized = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
+    unauthorized = HttpAnswer(401, {"message": "Unauthorized", "statusCode": 401})
     unknown = _refused(404, "Not Found", "Cannot find that")
-    missing = _NOT_FOUND
+    missing = _refused(404, "Not Found", "Session not found")
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
@@ -109,106 +105,100 @@ class WahaApi(SimulatedApi):
         return {"X-Webhook-Hmac-Algorithm": "sha512", "X-Webhook-Hmac": signature}
 
     def _list(self) -> Response:
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             shown = request.args.get("all") == "true"
             entries = self.gateway.each(_listed)
-            return WrapperAnswer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
+            return HttpAnswer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
 
         return self.answer("list", None, work)
 
     def _status(self, channel: str) -> Response:
-        return self.about("status", channel, lambda c, _: WrapperAnswer(200, _session(c)))
+        return self.about("status", channel, lambda c, _: HttpAnswer(200, _session(c)))
 
     def _start(self, channel: str) -> Response:
-        def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def start(one: SimulatedChannel, now: float) -> HttpAnswer:
             runs = one.failed or one.status != "disconnected"
             if runs and one.knobs.old_core:
                 words = f"Session '{one.id}' is already started."
                 return _refused(422, "Unprocessable Entity", words)
             if not runs:
                 one.begin(now)
-            return WrapperAnswer(201, _session(one))
+            return HttpAnswer(201, _session(one))
 
         return self.about("start_session", channel, start)
 
     def _restart(self, channel: str) -> Response:
-        def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def restart(one: SimulatedChannel, now: float) -> HttpAnswer:
             one.restart(now)
-            return WrapperAnswer(201, _session(one))
+            return HttpAnswer(201, _session(one))
 
         return self.about("restart", channel, restart)
 
     def _logout(self, channel: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             runs = one.status != "disconnected"
             one.unpair(now)
             if runs:
                 one.begin(now)
-            return WrapperAnswer(201, _session(one))
+            return HttpAnswer(201, _session(one))
 
         return self.about("delete", channel, logout)
 
     def _qr(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "qr_required":
                 return _unready(one, "SCAN_QR_CODE")
             number = self.gateway.next_qr()
             if request.args.get("format") == "raw":
-                return WrapperAnswer(200, {"value": f"2@{number}"})
-            return WrapperAnswer(200, {"mimetype": "image/png", "data": png(number)})
+                return HttpAnswer(200, {"value": f"2@{number}"})
+            return HttpAnswer(200, {"mimetype": "image/png", "data": png(number)})
 
         return self.about("qr", channel, show)
 
     def _pairing_code(self, channel: str) -> Response:
-        number = str(body_of_request().get("phoneNumber") or "")
+        (number,) = texts_of_request("phoneNumber")
 
-        def issue(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def issue(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status != "qr_required":
                 return _unready(one, "SCAN_QR_CODE")
             if one.knobs.pairing == "refused" or not number.isdigit():
                 return _refused(422, "Unprocessable Entity", f"Can't get a code for {number}")
             code = self.gateway.next_pairing_code()
             one.issue_code(number, code, now)
-            return WrapperAnswer(201, {"code": f"{code[:4]}-{code[4:]}"})
+            return HttpAnswer(201, {"code": f"{code[:4]}-{code[4:]}"})
 
         return self.about("pairing_code", channel, issue)
 
     def _query(self) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _unready(one, "WORKING")
             if not one.sends:
                 return _failed("Timed Out")
             asked = request.args.get("phone", "")
-            return WrapperAnswer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
+            return HttpAnswer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
 
         return self.about("query", request.args.get("session", ""), ask)
 
     def _send(self) -> Response:
-        body = body_of_request()
-        channel, chat, text = (str(body.get(name) or "") for name in ("session", "chatId", "text"))
+        channel, chat, text = texts_of_request("session", "chatId", "text")
 
-        def send() -> WrapperAnswer:
-            sent = self.gateway.send(channel, chat.removesuffix("@c.us"), text)
-            if sent is None:
-                return self.gateway.at(channel, _not_sent, _NOT_FOUND)
-            return WrapperAnswer(
-                201, {"id": f"true_{chat}_{sent.id}", "fromMe": True, "body": text}
-            )
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
+            return HttpAnswer(201, {"id": f"true_{chat}_{sent.id}", "fromMe": True, "body": text})
 
-        return self.answer("send", channel, send)
+        return self.send(channel, chat, text, tell, _not_sent)
 
     def _take_back(self, channel: str, chat: str, message: str) -> Response:
-        def take() -> WrapperAnswer:
+        def take() -> HttpAnswer:
             bare = message.removeprefix(f"true_{chat}_")
             if not self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
                 return _failed("Message not found")
-            return WrapperAnswer(200, {})
+            return HttpAnswer(200, {})
 
         return self.answer("take_back", channel, take)
 
     def _overview(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             last = {message.chat: message for message in self.gateway.messages_of(one)}
             newest = sorted(last.values(), key=lambda message: message.at or 0.0, reverse=True)
             rows: list[dict[str, Any]] = [
@@ -216,7 +206,7 @@ class WahaApi(SimulatedApi):
                 | {"lastMessage": _row(message)}
                 for message in newest
             ]
-            return WrapperAnswer(200, _cut(rows))
+            return HttpAnswer(200, _cut(rows))
 
         return self.about("chats", channel, tell)
 
@@ -224,7 +214,7 @@ class WahaApi(SimulatedApi):
         """List messages; rows without content are removed after the page is cut."""
         asked = request.args
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if chat == "all" and one.knobs.engine == "WEBJS":
                 return _failed("Chat not found")
             rows = [m for m in self.gateway.messages_of(one) if chat in ("all", m.chat)]
@@ -237,7 +227,7 @@ class WahaApi(SimulatedApi):
                 rows = [m for m in rows if not m.outgoing]
             if asked.get("sortOrder") == "desc":
                 rows.reverse()
-            return WrapperAnswer(200, [_row(m) for m in _cut(rows) if m.kind != "protocol"])
+            return HttpAnswer(200, [_row(m) for m in _cut(rows) if m.kind != "protocol"])
 
         # Otherwise WAHA downloads each file in the list from WhatsApp.
         careful = asked.get("downloadMedia") == "false"
@@ -246,23 +236,23 @@ class WahaApi(SimulatedApi):
     def _message(self, channel: str, chat: str, message: str) -> Response:
         """Return one message, with a link to its file."""
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             for found in self.gateway.messages_of(one):
                 if (found.chat, found.serialized) == (chat, message):
-                    return WrapperAnswer(200, _row(found) | _media(found))
+                    return HttpAnswer(200, _row(found) | _media(found))
             return _failed("Message not found")
 
         return self.about("media", channel, tell)
 
     def about(
-        self, operation: str, channel: str, work: Work, missing: WrapperAnswer | None = None
+        self, operation: str, channel: str, work: Work, missing: HttpAnswer | None = None
     ) -> Response:
         """Answer a call about a session; one that is starting delays the answer."""
         missing = missing or self.missing
         if self._is_old_core() and operation != "status":
             missing = _ONE_ONLY
 
-        def answer() -> WrapperAnswer:
+        def answer() -> HttpAnswer:
             told = self.gateway.at(channel, work, missing)
             if told.status == 422 and told.body.get("status") == "STARTING":
                 self.gateway.clock.sleep(_START_WAIT)
@@ -274,7 +264,7 @@ class WahaApi(SimulatedApi):
         return any(self.gateway.each(lambda channel: channel.knobs.old_core))
 
 
-def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
+def _not_sent(channel: SimulatedChannel, _: float) -> HttpAnswer:
     up = channel.status == "connected"
     return _failed("Timed Out") if up else _unready(channel, "WORKING")
 
@@ -310,9 +300,7 @@ def _listed(channel: SimulatedChannel) -> dict[str, Any]:
     old = channel.knobs.old_core
     entry: dict[str, Any] = {"name": channel.id, "config": None if old else {}}
     status: Any = "FAILED" if channel.failed else _STATUSES[channel.status]
-    shown = channel.knobs.status_text
-    if shown != MISSING:
-        entry["status"] = status if shown == AS_IT_IS else shown
+    entry |= channel.knobs.shown("status", status)
     if channel.knobs.session == "paired":
         entry["me"] = {"id": f"{channel.number}@c.us", "pushName": "Example"}
     if old:
@@ -322,11 +310,11 @@ def _listed(channel: SimulatedChannel) -> dict[str, Any]:
     return entry | {"presence": {}, "timestamps": {"activity": activity}}
 
 
-def _unready(channel: SimulatedChannel, expected: str) -> WrapperAnswer:
+def _unready(channel: SimulatedChannel, expected: str) -> HttpAnswer:
     if channel.status == "disconnected" and not channel.failed:
         words = f"We didn't find a session with name '{channel.id}'.\nPlease start it first"
         return _refused(404, "Not Found", words)
-    return WrapperAnswer(
+    return HttpAnswer(
         422,
         {
             "error": "Session status is not as expected",
@@ -337,8 +325,8 @@ def _unready(channel: SimulatedChannel, expected: str) -> WrapperAnswer:
     )
 
 
-def _failed(words: str) -> WrapperAnswer:
-    return WrapperAnswer(500, {"statusCode": 500, "exception": {"message": words}})
+def _failed(words: str) -> HttpAnswer:
+    return HttpAnswer(500, {"statusCode": 500, "exception": {"message": words}})
 
 
 def _cut(rows: list[Any]) -> list[Any]:

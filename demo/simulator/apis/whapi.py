@@ -15,11 +15,12 @@ from demo.simulator.apis.calls import (
     body_of_request,
     is_secret,
     png,
+    texts_of_request,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.knobs import MISSING
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _CODES = {"NOT_INIT": 0, "INIT": 1, "LAUNCH": 2, "QR": 3, "AUTH": 4, "ERROR": 5}
 _STATUSES = {
@@ -40,8 +41,8 @@ def whapi_id(channel_id: str) -> str:
     return f"ZAPSIM-{hashlib.sha256(channel_id.encode()).hexdigest()[:5].upper()}"
 
 
-def _error(status: int, words: str) -> WrapperAnswer:
-    return WrapperAnswer(status, {"error": {"code": status, "message": words}})
+def _error(status: int, words: str) -> HttpAnswer:
+    return HttpAnswer(status, {"error": {"code": status, "message": words}})
 
 
 _NO_CHANNEL = _error(404, "Channel not found")
@@ -99,46 +100,46 @@ class WhapiApi(SimulatedApi):
         wakes = request.args.get("wakeup")
         operation = {"false": "status", "true": "restart"}.get(str(wakes), "careless")
 
-        def tell(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, now: float) -> HttpAnswer:
             if wakes != "false":
                 _wake(one, now)
-            return WrapperAnswer(200, _state(one))
+            return HttpAnswer(200, _state(one))
 
         return self._about(operation, tell)
 
     def _login(self) -> Response:
         looks = request.args.get("wakeup") == "false"
 
-        def show(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def show(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not looks:
                 _wake(one, now)
             if one.status == "connected":
                 return _error(409, "Channel already authenticated")
             if one.status != "qr_required":
-                return WrapperAnswer(200, {"status": "WAITING"})
+                return HttpAnswer(200, {"status": "WAITING"})
             image = f"data:image/png;base64,{png(self.gateway.next_qr())}"
-            return WrapperAnswer(200, {"status": "OK", "base64": image, "expire": 20})
+            return HttpAnswer(200, {"status": "OK", "base64": image, "expire": 20})
 
         return self._about("qr" if looks else "careless", show)
 
     def _pair(self, number: str) -> Response:
         channel = self._channel() or ""
-        return self.issue_code(channel, number, lambda code: WrapperAnswer(200, {"code": code}))
+        return self.issue_code(channel, number, lambda code: HttpAnswer(200, {"code": code}))
 
     def _logout(self) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status == "qr_required":
                 return _error(409, "Channel already logged out")
             one.unpair(now)
             # The document describes one of the fields and requires the other.
-            return WrapperAnswer(200, {"success": True, "result": "success"})
+            return HttpAnswer(200, {"success": True, "result": "success"})
 
         return self._about("delete", logout)
 
     def _query(self) -> Response:
         asked = body_of_request()
 
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _NOT_PAIRED
             if asked.get("force_check") is True and not one.sends:
@@ -148,19 +149,14 @@ class WhapiApi(SimulatedApi):
                 {"input": number, "status": "valid", "wa_id": number}
                 for number in (numbers if isinstance(numbers, list) else [])
             ]
-            return WrapperAnswer(200, {"contacts": contacts})
+            return HttpAnswer(200, {"contacts": contacts})
 
         return self._about("query" if asked.get("force_check") is True else "cached", ask)
 
     def _send(self) -> Response:
-        body = body_of_request()
-        number, text = (str(body.get(name) or "") for name in ("to", "body"))
-        channel = self._channel()
+        number, text = texts_of_request("to", "body")
 
-        def send() -> WrapperAnswer:
-            sent = self.gateway.send(channel or "", number, text)
-            if sent is None:
-                return self.gateway.at(channel or "", _not_sent, _NO_CHANNEL)
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
             message = {
                 "id": sent.id,
                 "from_me": True,
@@ -170,15 +166,15 @@ class WhapiApi(SimulatedApi):
                 "source": "api",
                 "text": {"body": text},
             }
-            return WrapperAnswer(200, {"sent": True, "message": message})
+            return HttpAnswer(200, {"sent": True, "message": message})
 
-        return self.answer("send", channel, send)
+        return self.send(self._channel() or "", number, text, tell, _not_sent)
 
     def _messages(self) -> Response:
         asked = request.args
         count, offset = (int(asked.get(*pair)) for pair in (("count", 100), ("offset", 0)))
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _NOT_PAIRED
             if not 1 <= count <= 500:
@@ -191,14 +187,14 @@ class WhapiApi(SimulatedApi):
             if asked.get("sort") == "desc":
                 found.reverse()
             page = found[offset : offset + count]
-            return WrapperAnswer(200, {"messages": page, "count": len(page), "total": len(found)})
+            return HttpAnswer(200, {"messages": page, "count": len(page), "total": len(found)})
 
         return self._about("messages", tell)
 
     def _about(self, operation: str, work: Work) -> Response:
         channel = self._channel()
 
-        def answer() -> WrapperAnswer:
+        def answer() -> HttpAnswer:
             return self.gateway.at(channel or "", work, _NO_CHANNEL)
 
         return self.answer(operation, channel, answer)
@@ -233,8 +229,7 @@ def _wake(channel: SimulatedChannel, now: float) -> None:
 
 
 def _text(channel: SimulatedChannel) -> Any:
-    shown = channel.knobs.status_text
-    return _STATUSES[channel.status] if shown == AS_IT_IS else shown
+    return channel.knobs.shown("text", _STATUSES[channel.status]).get("text", MISSING)
 
 
 def _state(channel: SimulatedChannel) -> dict[str, Any]:
@@ -254,7 +249,7 @@ def _state(channel: SimulatedChannel) -> dict[str, Any]:
     return state
 
 
-def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
+def _not_sent(channel: SimulatedChannel, _: float) -> HttpAnswer:
     if channel.status != "connected":
         return _NOT_PAIRED
-    return WrapperAnswer(200, {"sent": False})
+    return HttpAnswer(200, {"sent": False})

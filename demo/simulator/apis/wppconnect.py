@@ -17,11 +17,12 @@ from demo.simulator.apis.calls import (
     body_of_request,
     is_secret,
     png,
+    texts_of_request,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.knobs import AS_IT_IS
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _STATUSES = {
     "connected": "CONNECTED",
@@ -29,23 +30,23 @@ _STATUSES = {
     "qr_required": "QRCODE",
     "disconnected": "CLOSED",
 }
-_WRONG_TOKEN = WrapperAnswer(401, {"error": "Check that the Session and Token are correct"})
-_NO_TOKEN = WrapperAnswer(401, {"message": "Token is not present. Check your header and try again"})
-_WRONG_LIST_KEY = WrapperAnswer(400, {"response": False, "message": "The token is incorrect"})
-_WRONG_KEY = WrapperAnswer(400, {"response": False, "message": "The SECRET_KEY is incorrect"})
+_WRONG_TOKEN = HttpAnswer(401, {"error": "Check that the Session and Token are correct"})
+_NO_TOKEN = HttpAnswer(401, {"message": "Token is not present. Check your header and try again"})
+_WRONG_LIST_KEY = HttpAnswer(400, {"response": False, "message": "The token is incorrect"})
+_WRONG_KEY = HttpAnswer(400, {"response": False, "message": "The SECRET_KEY is incorrect"})
 _PING_SECONDS = 0.5
-_NO_PAGE = WrapperAnswer(404, None)
-_CLOSED = WrapperAnswer(200, {"status": "CLOSED", "qrcode": None})
+_NO_PAGE = HttpAnswer(404, None)
+_CLOSED = HttpAnswer(200, {"status": "CLOSED", "qrcode": None})
 _NOT_CLOSED = {"status": False, "message": "Error closing session", "error": {"level": "error"}}
 
 
-def _not_active() -> WrapperAnswer:
+def _not_active() -> HttpAnswer:
     """Refuse a call about a session that is not open; a sent body is repeated in part."""
     body = {"response": None, "status": "Disconnected"}
     body["message"] = "A sessão do WhatsApp não está ativa."
     if request.method == "POST" and "logout-session" not in request.path:
         body["session"] = ""
-    return WrapperAnswer(404, body)
+    return HttpAnswer(404, body)
 
 
 def _packets(text: str) -> Response:
@@ -110,48 +111,46 @@ class WppconnectApi(SimulatedApi):
         return {"event": "onpresencechanged", "session": channel}
 
     def _list(self, key: str) -> Response:
-        def work() -> WrapperAnswer:
-            return WrapperAnswer(200, {"response": self.gateway.each(lambda c: c.id)})
+        def work() -> HttpAnswer:
+            return HttpAnswer(200, {"response": self.gateway.each(lambda c: c.id)})
 
         return self._answer_admin("list", None, work, key, _WRONG_LIST_KEY)
 
     def _token(self, channel: str, key: str) -> Response:
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             token = f"$2b$10${secrets.token_urlsafe(40)}"
             with self._lock:
                 self._tokens.setdefault(channel, []).append(token)
             full = f"{channel}:{token}"
             body = {"status": "success", "session": channel, "token": token, "full": full}
-            return WrapperAnswer(201, body)
+            return HttpAnswer(201, body)
 
         return self._answer_admin("token", channel, work, key)
 
     def _clear(self, channel: str, key: str) -> Response:
         """Delete the session's files. It stays listed, and its status in memory does not change."""
 
-        def clear(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def clear(one: SimulatedChannel, _: float) -> HttpAnswer:
             one.knobs.session = "unpaired"
             one.browser_left = False
             return done
 
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             return self.gateway.at(channel, clear, done)
 
-        done = WrapperAnswer(200, {"success": True})
+        done = HttpAnswer(200, {"success": True})
         return self._answer_admin("delete", channel, work, key)
 
     def _status(self, channel: str) -> Response:
-        return self._about(
-            "status", channel, lambda c, _: WrapperAnswer(200, self._state(c)), _CLOSED
-        )
+        return self._about("status", channel, lambda c, _: HttpAnswer(200, self._state(c)), _CLOSED)
 
     def _start(self, channel: str) -> Response:
         config = body_of_request()
 
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             self.gateway.create(channel)  # an unknown name becomes a session
 
-            def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            def start(one: SimulatedChannel, now: float) -> HttpAnswer:
                 before = self._state(one)
                 if one.status == "disconnected" and config:
                     one.webhook = str(config.get("webhook") or "")
@@ -160,7 +159,7 @@ class WppconnectApi(SimulatedApi):
                 one.begin(now)
                 if one.phone and (was, one.status) == ("disconnected", "qr_required"):
                     self._issue_code(one, now)
-                return WrapperAnswer(200, before | _session(one))
+                return HttpAnswer(200, before | _session(one))
 
             return self.gateway.at(channel, start, _CLOSED)
 
@@ -198,91 +197,85 @@ class WppconnectApi(SimulatedApi):
             return _packets("2")
 
     def _close(self, channel: str) -> Response:
-        def close(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def close(one: SimulatedChannel, now: float) -> HttpAnswer:
             has_page = one.begun and not one.start_failed
-            error = WrapperAnswer(500, _NOT_CLOSED | _session(one))
+            error = HttpAnswer(500, _NOT_CLOSED | _session(one))
             one.close(now)
             if not has_page:
                 return error
-            return WrapperAnswer(200, {"status": True, "message": "Session successfully closed"})
+            return HttpAnswer(200, {"status": True, "message": "Session successfully closed"})
 
-        unknown = WrapperAnswer(500, _NOT_CLOSED | {"session": ""})
+        unknown = HttpAnswer(500, _NOT_CLOSED | {"session": ""})
         return self._about("close_session", channel, close, unknown)
 
     def _logout(self, channel: str) -> Response:
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             return self.gateway.at(channel, logout, _not_active())
 
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status != "connected":
                 return _not_active()
             one.unpair(now)
-            return WrapperAnswer(200, {"status": True, "message": "Session successfully closed"})
+            return HttpAnswer(200, {"status": True, "message": "Session successfully closed"})
 
         return self._answer("delete", channel, work)
 
     def _number(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _not_active()
-            return WrapperAnswer(200, {"status": "success", "response": f"{one.number}@c.us"})
+            return HttpAnswer(200, {"status": "success", "response": f"{one.number}@c.us"})
 
         return self._about("number", channel, tell, _not_active())
 
     def _query(self, channel: str, number: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _not_active()
             if not one.sends:
                 words = "Error on check number status"
-                return WrapperAnswer(500, {"status": "error", "message": words, "error": {}})
+                return HttpAnswer(500, {"status": "error", "message": words, "error": {}})
             found = {"id": {"_serialized": f"{number}@c.us"}, "numberExists": True}
-            return WrapperAnswer(200, {"status": "success", "response": found})
+            return HttpAnswer(200, {"status": "success", "response": found})
 
         return self._about("query", channel, ask, _not_active())
 
     def _page(self, channel: str) -> Response:
         """Answer whether the browser page responds, which is no evidence of WhatsApp's state."""
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             up = one.status == "connected"
-            return WrapperAnswer(
-                200, {"status": up, "message": "Connected" if up else "Disconnected"}
-            )
+            return HttpAnswer(200, {"status": up, "message": "Connected" if up else "Disconnected"})
 
         return self._about("cached", channel, tell, _not_active())
 
     def _send(self, channel: str) -> Response:
-        body = body_of_request()
-        number, text = str(body.get("phone") or ""), str(body.get("message") or "")
+        number, text = texts_of_request("phone", "message")
 
-        def send() -> WrapperAnswer:
+        def send() -> HttpAnswer:
             sent = self.gateway.send(channel, number, text)
             if sent is None:
                 return _not_active()
             message = {"id": f"true_{number}@c.us_{sent.id}", "fromMe": True, "body": text}
-            return WrapperAnswer(
-                201, {"status": "success", "response": [message], "mapper": "return"}
-            )
+            return HttpAnswer(201, {"status": "success", "response": [message], "mapper": "return"})
 
         return self._answer("send", channel, send)
 
     def _take_back(self, channel: str) -> Response:
-        body = body_of_request()
-        number, message = str(body.get("phone") or ""), str(body.get("messageId") or "")
+        number, message = texts_of_request("phone", "messageId")
 
-        def take() -> WrapperAnswer:
+        def take() -> HttpAnswer:
             bare = message.removeprefix(f"true_{number}@c.us_")
             if not self.gateway.take_back(channel, number, bare):
-                return WrapperAnswer(500, {"status": "error", "message": "Error on delete message"})
-            return WrapperAnswer(
+                return HttpAnswer(500, {"status": "error", "message": "Error on delete message"})
+            return HttpAnswer(
                 200, {"status": "success", "response": {"message": "Message deleted"}}
             )
 
         return self._answer("take_back", channel, take)
 
     def _chats(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _not_active()
             last = {message.chat: message for message in self.gateway.messages_of(one)}
@@ -290,7 +283,7 @@ class WppconnectApi(SimulatedApi):
                 {"id": {"_serialized": chat}, "t": int(message.at or 0), "unreadCount": 0}
                 for chat, message in last.items()
             ]
-            return WrapperAnswer(200, chats)
+            return HttpAnswer(200, chats)
 
         return self._about("chats", channel, tell, _not_active())
 
@@ -299,24 +292,24 @@ class WppconnectApi(SimulatedApi):
         asked = request.args
         count = int(asked.get("count", 20))
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _not_active()
             rows = [m for m in self.gateway.messages_of(one) if m.chat == phone]
             if not rows:
-                return WrapperAnswer(401, {"status": "error", "response": "Error on open list"})
+                return HttpAnswer(401, {"status": "error", "response": "Error on open list"})
             if asked.get("direction") == "before":
                 ids = [m.serialized for m in rows]
                 rows = rows[: ids.index(asked["id"])]
             rows = rows[-count:] if count > 0 else rows
             found = [_row(m, m.at or 0.0) for m in rows]
-            return WrapperAnswer(200, {"status": "success", "response": found})
+            return HttpAnswer(200, {"status": "success", "response": found})
 
         return self._about("messages", channel, tell, _not_active())
 
     def _unread(self, channel: str) -> Response:
         """Mark all messages as read, which a read-only client must not do."""
-        done = WrapperAnswer(200, {"status": "success", "response": []})
+        done = HttpAnswer(200, {"status": "success", "response": []})
         return self._about("careless", channel, lambda *_: done, _not_active())
 
     def _unknown(self, **_: str) -> Response:
@@ -330,8 +323,7 @@ class WppconnectApi(SimulatedApi):
         if channel.status == "disconnected" and shown == AS_IT_IS:
             return dict(_CLOSED.body)
         entry: dict[str, Any] = {"qrcode": None, "version": "2.10.4"}
-        if shown != MISSING:
-            entry["status"] = _STATUSES[channel.status] if shown == AS_IT_IS else shown
+        entry |= channel.knobs.shown("status", _STATUSES[channel.status])
         if channel.status == "qr_required":
             if channel.phone:
                 return entry | ({"status": "PHONECODE"} if shown == AS_IT_IS else {})
@@ -339,7 +331,7 @@ class WppconnectApi(SimulatedApi):
             entry |= {"qrcode": f"data:image/png;base64,{png(number)}", "urlcode": f"2@{number}"}
         return entry
 
-    def _about(self, operation: str, channel: str, work: Any, otherwise: WrapperAnswer) -> Response:
+    def _about(self, operation: str, channel: str, work: Any, otherwise: HttpAnswer) -> Response:
         return self._answer(operation, channel, lambda: self.gateway.at(channel, work, otherwise))
 
     def _answer(self, operation: str, channel: str, work: Any) -> Response:
@@ -352,7 +344,7 @@ class WppconnectApi(SimulatedApi):
         channel: str | None,
         work: Any,
         key: str,
-        refusal: WrapperAnswer = _WRONG_KEY,
+        refusal: HttpAnswer = _WRONG_KEY,
     ) -> Response:
         right = is_secret(key, self.secret)
         return self.answer(operation, channel, work, right=right, refusal=refusal)

@@ -13,11 +13,12 @@ from demo.simulator.apis.calls import (
     SimulatedApi,
     body_of_request,
     png,
+    texts_of_request,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.payloads import OTHER_EVENTS, message_payload, other_payload
+from demo.simulator.responses import HttpAnswer
 
 
 class WrapperApi(SimulatedApi):
@@ -60,7 +61,7 @@ class WrapperApi(SimulatedApi):
         return other_payload(channel, OTHER_EVENTS[0])
 
     def _list(self) -> Response:
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             return answers.channel_list(
                 self.gateway.each(lambda c: answers.list_entry(c.id, c.knobs, c.status))
             )
@@ -70,7 +71,7 @@ class WrapperApi(SimulatedApi):
     def _qr(self, channel: str) -> Response:
         root = f"{request.scheme}://{request.host}/sim/qr-images/"
 
-        def ask(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, now: float) -> HttpAnswer:
             reply = one.ask_qr(now)
             knobs = one.knobs
             if reply == "qr":
@@ -87,14 +88,14 @@ class WrapperApi(SimulatedApi):
         return self.about("qr", channel, ask)
 
     def _start_session(self, channel: str) -> Response:
-        def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def start(one: SimulatedChannel, now: float) -> HttpAnswer:
             one.start_session(now)
             return answers.STARTED
 
         return self.about("start_session", channel, start)
 
     def _delete(self, channel: str) -> Response:
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             return answers.DELETED if self.gateway.delete(channel) else answers.NOT_FOUND
 
         return self.answer("delete", channel, work)
@@ -103,7 +104,7 @@ class WrapperApi(SimulatedApi):
         named = body_of_request().get("channel")
         channel = named if isinstance(named, str) else None
 
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             if not channel:
                 return answers.NO_CHANNEL_NAMED
             made = self.gateway.create(channel)
@@ -112,10 +113,9 @@ class WrapperApi(SimulatedApi):
         return self.answer("create", channel, work)
 
     def _send(self) -> Response:
-        body = body_of_request()
-        channel, number, text = (str(body.get(name) or "") for name in ("channel", "to", "text"))
+        channel, number, text = texts_of_request("channel", "to", "text")
 
-        def work() -> WrapperAnswer:
+        def work() -> HttpAnswer:
             if not number or not text:
                 return answers.NO_MESSAGE
             if not self.gateway.at(channel, lambda *_: True, otherwise=False):

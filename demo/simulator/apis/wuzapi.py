@@ -16,22 +16,23 @@ from demo.simulator.apis.calls import (
     is_secret,
     png,
     rfc3339,
+    texts_of_request,
 )
 from demo.simulator.apis.whapi import token_of
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.knobs import AS_IT_IS, MISSING
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 _SHOWN_QR = "data:image/png;base64,"
 
 
-def _ok(data: Any) -> WrapperAnswer:
-    return WrapperAnswer(200, {"code": 200, "data": data, "success": True})
+def _ok(data: Any) -> HttpAnswer:
+    return HttpAnswer(200, {"code": 200, "data": data, "success": True})
 
 
-def _error(status: int, words: str) -> WrapperAnswer:
-    return WrapperAnswer(status, {"code": status, "error": words, "success": False})
+def _error(status: int, words: str) -> HttpAnswer:
+    return HttpAnswer(status, {"code": status, "error": words, "success": False})
 
 
 _NO_SESSION = _error(500, "no session")
@@ -92,7 +93,7 @@ class WuzapiApi(SimulatedApi):
         return self.answer("list", None, lambda: _ok(self.gateway.each(self._entry)))
 
     def _connect(self) -> Response:
-        def connect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def connect(one: SimulatedChannel, now: float) -> HttpAnswer:
             if not request.get_data():
                 return _error(400, "could not decode Payload")
             if one.status != "disconnected":
@@ -103,7 +104,7 @@ class WuzapiApi(SimulatedApi):
         return self._of("start_session", connect)
 
     def _disconnect(self) -> Response:
-        def disconnect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def disconnect(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status == "disconnected":
                 return _NO_SESSION
             one.close(now)
@@ -112,7 +113,7 @@ class WuzapiApi(SimulatedApi):
         return self._of("close_session", disconnect)
 
     def _qr(self) -> Response:
-        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status == "connected":
                 return _error(500, "already logged in")
             if one.status != "qr_required":
@@ -122,11 +123,11 @@ class WuzapiApi(SimulatedApi):
         return self._of("qr", show)
 
     def _pair(self) -> Response:
-        number = str(body_of_request().get("Phone") or "")
+        (number,) = texts_of_request("Phone")
         return self.issue_code(self._user(), number, lambda code: _ok({"LinkingCode": code}))
 
     def _logout(self) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
             if one.status == "disconnected":
                 return _NO_SESSION
             one.unpair(now)
@@ -137,7 +138,7 @@ class WuzapiApi(SimulatedApi):
     def _query(self) -> Response:
         numbers = body_of_request().get("Phone")
 
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if not one.sends:
                 return _NO_SESSION
             asked = numbers if isinstance(numbers, list) else []
@@ -146,15 +147,12 @@ class WuzapiApi(SimulatedApi):
         return self._of("query", ask)
 
     def _send(self) -> Response:
-        body = body_of_request()
-        number, text = (str(body.get(name) or "") for name in ("Phone", "Body"))
-        channel = self._user()
+        number, text = texts_of_request("Phone", "Body")
 
-        def send() -> WrapperAnswer:
-            sent = self.gateway.send(channel, number, text)
-            return _ok({"Details": "Sent", "Id": sent.id}) if sent else _NO_SESSION
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
+            return _ok({"Details": "Sent", "Id": sent.id})
 
-        return self.answer("send", channel, send)
+        return self.send(self._user(), number, text, tell, lambda *_: _NO_SESSION)
 
     def _of(self, operation: str, work: Work) -> Response:
         return self.about(operation, self._user(), work)

@@ -12,11 +12,12 @@ from demo.simulator.apis.calls import (
     Route,
     SimulatedApi,
     body_of_request,
+    texts_of_request,
 )
-from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.knobs import AS_IT_IS
 from demo.simulator.messages import SimulatedMessage
+from demo.simulator.responses import HttpAnswer
 
 # State and message. A session that waits for a scan looks like one that loads.
 _STATES: dict[str, tuple[str | None, str]] = {
@@ -27,13 +28,13 @@ _STATES: dict[str, tuple[str | None, str]] = {
 }
 
 
-def _ok(**more: Any) -> WrapperAnswer:
-    return WrapperAnswer(200, {"success": True, **more})
+def _ok(**more: Any) -> HttpAnswer:
+    return HttpAnswer(200, {"success": True, **more})
 
 
-def _no(words: str, status: int = 200) -> WrapperAnswer:
+def _no(words: str, status: int = 200) -> HttpAnswer:
     name = "message" if status == 200 else "error"
-    return WrapperAnswer(status, {"success": False, name: words})
+    return HttpAnswer(status, {"success": False, name: words})
 
 
 _NOT_CONNECTED = _no("session_not_connected", 404)
@@ -84,18 +85,18 @@ class WwebjsApi(SimulatedApi):
         return self.about("status", channel, _state)
 
     def _restart(self, channel: str) -> Response:
-        def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
+        def restart(one: SimulatedChannel, now: float) -> HttpAnswer:
             one.restart(now)
             return _ok(message="Restarted successfully")
 
         return self.about("restart", channel, restart)
 
     def _start(self, channel: str) -> Response:
-        def start() -> WrapperAnswer:
+        def start() -> HttpAnswer:
             if not self.gateway.create(channel):
                 return _no(f"Session already exists for: {channel}", 422)
 
-            def begin(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            def begin(one: SimulatedChannel, now: float) -> HttpAnswer:
                 one.begin(now)
                 return _ok(message="Session initiated successfully")
 
@@ -104,26 +105,26 @@ class WwebjsApi(SimulatedApi):
         return self.answer("create", channel, start)
 
     def _image(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "qr_required":
                 return _no("qr code not ready or already scanned")
-            return WrapperAnswer(200, qr_image.png(self.gateway.next_qr()))
+            return HttpAnswer(200, qr_image.png(self.gateway.next_qr()))
 
         return self.about("qr", channel, show)
 
     def _pair(self, channel: str) -> Response:
-        number = str(body_of_request().get("phoneNumber") or "")
+        (number,) = texts_of_request("phoneNumber")
         return self.issue_code(channel, number, lambda code: _ok(result=code.replace("-", "")))
 
     def _terminate(self, channel: str) -> Response:
-        def terminate() -> WrapperAnswer:
+        def terminate() -> HttpAnswer:
             gone = self.gateway.delete(channel)
             return _ok(message="Logged out successfully") if gone else self.missing
 
         return self.answer("delete", channel, terminate)
 
     def _info(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _NOT_CONNECTED
             return _ok(sessionInfo={"pushname": "Example", "wid": {"user": one.number}})
@@ -131,13 +132,13 @@ class WwebjsApi(SimulatedApi):
         return self.about("number", channel, tell)
 
     def _query(self, channel: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             return _ok(result=True) if one.sends else _NOT_CONNECTED
 
         return self.about("query", channel, ask)
 
     def _chats(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _NOT_CONNECTED
             last = {m.chat: int(m.at or 0) for m in self.gateway.messages_of(one)}
@@ -151,7 +152,7 @@ class WwebjsApi(SimulatedApi):
         options = body.get("searchOptions")
         asked = options if isinstance(options, dict) else {}
 
-        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _NOT_CONNECTED
             rows = [
@@ -164,16 +165,12 @@ class WwebjsApi(SimulatedApi):
         return self.about("messages", channel, tell)
 
     def _send(self, channel: str) -> Response:
-        body = body_of_request()
-        chat, text = (str(body.get(name) or "") for name in ("chatId", "content"))
+        chat, text = texts_of_request("chatId", "content")
 
-        def send() -> WrapperAnswer:
-            sent = self.gateway.send(channel, chat.removesuffix("@c.us"), text)
-            if sent is None:
-                return self.gateway.at(channel, lambda *_: _NOT_CONNECTED, self.missing)
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
             return _ok(message={"id": {"fromMe": True, "_serialized": f"true_{chat}_{sent.id}"}})
 
-        return self.answer("send", channel, send)
+        return self.send(channel, chat, text, tell, lambda *_: _NOT_CONNECTED)
 
 
 def _row(message: SimulatedMessage, at: float) -> Event:
@@ -192,12 +189,9 @@ def _row(message: SimulatedMessage, at: float) -> Event:
     }
 
 
-def _state(channel: SimulatedChannel, _: float) -> WrapperAnswer:
-    shown = channel.knobs.status_text
+def _state(channel: SimulatedChannel, _: float) -> HttpAnswer:
     state, words = _STATES[channel.status]
     answer: dict[str, Any] = {"success": state == "CONNECTED"}
-    if shown == AS_IT_IS:
-        answer |= {"state": state, "message": words}
-    elif shown != MISSING:
-        answer["state"] = shown
-    return WrapperAnswer(200, answer)
+    if channel.knobs.status_text == AS_IT_IS:
+        answer["message"] = words
+    return HttpAnswer(200, answer | channel.knobs.shown("state", state))
