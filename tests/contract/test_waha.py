@@ -129,6 +129,56 @@ class TestWaha(GatewayContract):
         received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
         assert [one.id for one in received.messages] == [str(n) for n in range(len(people))]
         assert received.cannot_know == ""
+        answers["GET /api/sessions/loja"] = (
+            200,
+            {"engine": {"engine": "GOWS"}, "config": {"gows": {"storage": {"messages": False}}}},
+        )
+        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
+        assert "storage.messages is off" in received.cannot_know
+
+    @pytest.mark.parametrize(
+        ("webhooks", "name"),
+        [
+            ([{"events": ["message.any", "session.status"]}], "message.any"),
+            ([{"events": ["message.any"]}, {"events": ["message"]}], "message"),
+            ([{"events": ["*"]}], "message"),
+            ([{"events": None}, "x", {}], "message"),
+            (None, "message"),
+        ],
+    )
+    def test_an_event_has_the_name_that_the_sessions_webhooks_want(
+        self, monkeypatch: pytest.MonkeyPatch, webhooks: object, name: str
+    ) -> None:
+        row = {"id": "false_1@c.us_A", "timestamp": 5, "from": "1@c.us", "fromMe": False}
+        chats = [{"id": "1@c.us", "lastMessage": {"timestamp": 5}}] * 2
+        session = {"engine": {"engine": "WEBJS"}, "config": {"webhooks": webhooks}}
+        one = "GET /api/loja/chats/1%40c.us/messages?sortBy=timestamp&sortOrder=desc"
+        one += "&downloadMedia=false&filter.fromMe=false&limit=200&offset="
+        answers: dict[str, tuple[int, object]] = {
+            "GET /api/sessions/loja": (200, session),
+            "GET /api/loja/chats/overview?limit=200&offset=0": (200, chats),
+            **{f"GET /api/loja/chats/overview?limit=200&offset={n}": (200, []) for n in (200, 400)},
+            f"{one}0": (200, [row]),
+            **{f"{one}{offset}": (200, []) for offset in (200, 400)},
+        }
+        gateway, asked = answering_as(self.kind, monkeypatch, answers)
+        wanted = Wanted(0.0, 9.0, events=True)
+        event = gateway.received(Channel("loja", Status.CONNECTED), wanted).events["A"]
+        assert (event["event"], event["payload"]) == (name, {"source": "app"} | row)
+        assert len(asked) == len(answers), "no chat is read twice"
+
+    @pytest.mark.parametrize(("status", "is_done"), [(200, True), (204, True), (500, False)])
+    def test_a_message_is_taken_back_also_where_the_answer_is_empty(
+        self, monkeypatch: pytest.MonkeyPatch, status: int, is_done: bool
+    ) -> None:
+        path = f"DELETE /api/loja/chats/{NUMBER}%40c.us/messages/A"
+        gateway, _ = answering_as(self.kind, monkeypatch, {path: (status, b"")})
+        channel = Channel("loja", Status.CONNECTED)
+        if is_done:
+            gateway.take_back(channel, NUMBER, "A")
+        else:
+            with pytest.raises(GatewayError):
+                gateway.take_back(channel, NUMBER, "A")
 
     @pytest.mark.parametrize("status", ["PASSKEY_REQUIRED", "PASSKEY_CONFIRMATION_REQUIRED"])
     def test_a_passkey_waits_for_a_person_as_a_code_does(self, world: World, status: str) -> None:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World, show_qr
+from tests.contract.suite import (
+    NUMBER,
+    SECRET,
+    GatewayContract,
+    Phone,
+    World,
+    answering_as,
+    show_qr,
+)
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.messages.message import Wanted
 
 
 def _fail_start(world: World) -> None:
@@ -108,15 +117,23 @@ class TestWppconnect(GatewayContract):
         world.gateway.start_session("loja")
         assert stored() == ("https://crm.example.com/loja", "")
         assert world.gateway.qr("loja").image, "the QR code is back"
+        other = "Pixel12 Digital/+"
+        world.simulator.drop(other)
+        world.gateway.start_session(other)
+        webhook = world.server.gateway.at(other, lambda c, _: c.webhook, "")
+        assert webhook == "https://crm.example.com/Pixel12%20Digital%2F%2B"
 
-    def test_no_part_of_the_webhook_stands_in_what_is_told(self) -> None:
-        webhook = "https://crm.example.com/{session}?token=not-a-real-token"
+    @pytest.mark.parametrize(
+        ("end", "told"), [("?token=not-a-real-token", "[secret]"), ("/in", "/in")]
+    )
+    def test_no_part_of_the_webhook_stands_in_what_is_told(self, end: str, told: str) -> None:
+        webhook = f"https://crm.example.com/{{session}}{end}"
         body = {"message": f"no host: {webhook.replace('{session}', 'loja')}"}
         with RawServer(answering(body, status=500)) as server:
             gateway = wppconnect.WppconnectGateway(server.url, SECRET, webhook=webhook)
             with pytest.raises(GatewayError) as caught:
                 gateway.start_session("loja")
-        assert "no host: [secret]loja[secret]" in caught.value.detail
+        assert caught.value.detail.endswith(f"no host: [secret]loja{told}")
 
     def test_without_its_webhook_no_session_gets_a_pairing_code(self, world: World) -> None:
         show_qr(world)
@@ -192,6 +209,45 @@ class TestWppconnect(GatewayContract):
         world.simulator.fault("send", "wrong_shape_nested")
         with pytest.raises(GatewayError):
             world.gateway.send_text(channel, NUMBER, "hello")
+
+    def test_each_row_of_a_list_is_a_message_of_a_person_or_not(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        people: tuple[dict[str, object], ...] = ({}, {"id": {"_serialized": "false_1@c.us_1"}})
+        others: tuple[dict[str, object], ...] = (
+            {"fromMe": True},
+            {"fromMe": None},
+            {"isNotification": True},
+            {"type": "gp2"},
+            {"type": "revoked"},
+            {"id": "false_1@c.us_A B"},
+        )
+        rows = [
+            {"id": f"false_1@c.us_{n}", "t": 5, "fromMe": False} | row
+            for n, row in enumerate(people + others)
+        ]
+        chats = [
+            {"id": {"_serialized": "1@c.us"}},  # of which no time is told
+            {"id": {"_serialized": "2@c.us"}, "t": 1},
+            {"id": {"_serialized": "status@broadcast"}, "t": 5},
+            7,
+        ]
+        one = "/api/loja"
+        answers: dict[str, tuple[int, object]] = {
+            f"POST {one}/not-a-real%3Asecret/generate-token": (201, {"token": "a-token"}),
+            f"POST {one}/list-chats": (200, chats),
+            f"GET {one}/get-messages/1%40c.us?count=200": (
+                200,
+                {"status": "success", "response": rows},
+            ),
+        }
+        gateway, asked = answering_as(self.kind, monkeypatch, answers)
+        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 9.0))
+        assert [one.id for one in received.messages] == [str(n) for n in range(len(people))]
+        assert len(asked) == len(answers), "a page that is not full is the last"
+        answers[f"POST {one}/list-chats"] = (200, [])
+        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 9.0))
+        assert "loaded no chat yet" in received.cannot_know
 
     def test_a_session_that_is_down_cannot_know_its_messages(self, world: World) -> None:
         phone = Phone(world)

@@ -97,16 +97,14 @@ class _Socket:
 
     def __init__(self, *answers: str) -> None:
         self._answers = list(answers)
+        self.sent: list[object] = []
 
     def get(self, _path: str) -> GatewayResponse:
         return GatewayResponse(200, "text/plain", self._answers.pop(0).encode())
 
-    def send(self, *_: object) -> None:
+    def send(self, _method: str, _path: str, body: object) -> None:
         """Take a packet."""
-
-
-def _open(*answers: str) -> SocketEvents:
-    return SocketEvents(cast(Calls, _Socket(*answers)))
+        self.sent.append(body)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +124,13 @@ def _open(*answers: str) -> SocketEvents:
 )
 def test_strange_packets_of_a_socket_do_no_harm(strange: str) -> None:
     code = '42["phoneCode", {"phone": 550000000001, "data": "ABCD-EFGH"}]'
-    events = _open('0{"sid": "a"}', "40", f"2\x1e{strange}\x1e{code}")
+    socket = _Socket('0{"sid": "a"}', "40", f"2\x1e{strange}\x1e{code}")
+    events = SocketEvents(cast(Calls, socket))
     assert events.wait_for_code("550000000001") == "ABCD-EFGH"
+    assert socket.sent == [40, 3], "it joins, and answers the ping"
 
 
 @pytest.mark.parametrize("opened", ["", "0", "0[]", "0{}", "<html>", "0" + "[" * 100_000])
 def test_what_is_no_socket_is_a_failure(opened: str) -> None:
     with pytest.raises(Failure):
-        _open(opened, opened)
+        SocketEvents(cast(Calls, _Socket(opened, opened)))
