@@ -66,6 +66,14 @@ class TestGowa(DeclaredContract):
         with pytest.raises(EventError):
             self.parse({"event": "message", "device_id": "5500000000001", "payload": {}})
 
+    def test_a_name_in_any_letters_can_be_probed(self, world: World) -> None:
+        """The device is named in a header."""
+        world.simulator.put_channel("S\u00e3o \u0141\u00f3d\u017a")
+        channel = world.channel("S\u00e3o \u0141\u00f3d\u017a")
+        world.gateway.query(channel)
+        world.gateway.send_text(channel, "5500000000001", "hello")
+        assert world.born[0].channel == channel.id
+
     def png_of(self, world: World, image: str) -> bytes:
         """Fetch the code from the link, which is of another scheme and port behind a proxy."""
         with pytest.raises(GatewayError):

@@ -182,7 +182,10 @@ class ChannelList:
 
 
 class Failure(Exception):  # noqa: N818 - callers see GatewayError
-    """Cause of a failed call; the detail may be long and contain secrets."""
+    """Cause of a failed call, an invalid answer if not stated.
+
+    The detail may be long and contain secrets.
+    """
 
     def __init__(self, detail: str, reason: GatewayErrorKind = GatewayErrorKind.INVALID) -> None:
         super().__init__(detail)

@@ -430,7 +430,11 @@ class DeclaredGateway(Gateway):
     def _step(self, calls: Calls, call: str, step: CallStep, filled: Mapping[str, str]) -> Any:
         """Make one request; return its ``value``, or the whole response without one."""
         path = _ALONE.sub(lambda found: quote(filled[found[1]], safe=""), step.path)
-        headers = {one: _fill(text, filled) for one, text in step.headers.items()}
+        # http.client encodes a header as Latin-1; gateways expect UTF-8.
+        headers = {
+            one: _fill(text, filled).encode(errors="replace").decode("latin-1")
+            for one, text in step.headers.items()
+        }
         own = self.declaration.auth.channel_header
         if own and filled:
             headers[own] = filled["secret"]

@@ -119,10 +119,10 @@ def with_statuses(listed: ChannelList, ask: Callable[[str], Status]) -> ChannelL
     Raises Failure if all do. Channels that are not repairable keep their listed status.
     """
     ids = [channel.id for channel in listed.channels if channel.repairable]
-    told = dict(zip(ids, map_concurrently(ids, ask), strict=True))
+    statuses = dict(zip(ids, map_concurrently(ids, ask), strict=True))
     channels = []
     for channel in listed.channels:
-        status = told.get(channel.id, channel.status)
+        status = statuses.get(channel.id, channel.status)
         known = Status.UNKNOWN if isinstance(status, Failure) else status
         channels.append(replace(channel, status=known))
     return replace(listed, channels=tuple(channels))

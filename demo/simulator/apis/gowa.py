@@ -145,7 +145,7 @@ class GowaApi(SimulatedApi):
             rows = [{"jid": jid, "last_message_time": rfc3339(last[jid])} for jid in newest]
             return _page(rows)
 
-        return self.about("chats", request.headers.get("X-Device-Id", ""), tell)
+        return self.about("chats", _named_device(), tell)
 
     def _messages(self, chat: str) -> Response:
         def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
@@ -166,22 +166,27 @@ class GowaApi(SimulatedApi):
             ]
             return _page(rows)
 
-        return self.about("messages", request.headers.get("X-Device-Id", ""), tell)
+        return self.about("messages", _named_device(), tell)
 
     def _query(self) -> Response:
         def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             return _ok({"is_on_whatsapp": True}) if one.sends else _cut_off(one)
 
-        return self.about("query", request.headers.get("X-Device-Id", ""), ask)
+        return self.about("query", _named_device(), ask)
 
     def _send(self) -> Response:
-        channel = request.headers.get("X-Device-Id", "")
+        channel = _named_device()
         number, text = texts_of_request("phone", "message")
 
         def tell(sent: SimulatedMessage) -> HttpAnswer:
             return _ok({"message_id": sent.id, "status": "Message sent"})
 
         return self.send(channel, number, text, tell, lambda one, _: _cut_off(one))
+
+
+def _named_device() -> str:
+    """Return the device's id in UTF-8, which WSGI hands over as Latin-1 text."""
+    return request.headers.get("X-Device-Id", "").encode("latin-1").decode(errors="replace")
 
 
 def _jid(chat: str) -> str:
