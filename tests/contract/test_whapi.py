@@ -13,6 +13,7 @@ from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
 from zapwatch.gateways.whapi import WhapiGateway
+from zapwatch.messages.message import Wanted
 
 _NAMED = (NamedChannel("loja", "a-token-that-is-none"),)
 
@@ -166,6 +167,38 @@ class TestWhapi(GatewayContract):
                     call()
                 assert caught.value.reason is reason
 
+    @pytest.mark.parametrize("status", [401, 402, 403, 404])
+    def test_the_page_of_a_proxy_is_not_whapis_answer(self, status: int) -> None:
+        page = answering(b"<html>no</html>", status=status, content_type="text/html")
+        with RawServer(page) as server:
+            gateway = WhapiGateway(server.url, "", channels=_NAMED)
+            with pytest.raises(GatewayError) as caught:
+                gateway.qr("loja")
+        assert caught.value.reason is GatewayErrorKind.HTML
+
+    @pytest.mark.parametrize(
+        ("contacts", "passes"),
+        [
+            ([{"status": "valid"}], True),
+            ([{"status": "invalid"}], True),
+            ([{"status": "processing"}], False),
+            ([{}], False),
+            ([], False),
+            (None, False),
+        ],
+    )
+    def test_a_query_passes_once_whatsapp_has_answered(
+        self, contacts: object, passes: bool
+    ) -> None:
+        channel = Channel("loja", Status.CONNECTED, number=NUMBER)
+        with RawServer(answering({"contacts": contacts})) as server:
+            gateway = WhapiGateway(server.url, "", channels=_NAMED)
+            if passes:
+                gateway.query(channel)
+            else:
+                with pytest.raises(GatewayError, match="without the status of a contact"):
+                    gateway.query(channel)
+
     def test_a_text_that_was_not_sent_is_a_failure_also_with_http_200(self) -> None:
         with RawServer(answering({"sent": False})) as server:
             gateway = WhapiGateway(server.url, "", channels=_NAMED)
@@ -203,6 +236,20 @@ class TestWhapi(GatewayContract):
             except GatewayError as error:
                 found = error.reason
         assert found is meaning
+
+    def test_no_event_is_made_before_whapis_own_name_of_the_channel_is_known(self) -> None:
+        row = {"id": "A", "from_me": False, "timestamp": 5, "chat_id": "1@s.whatsapp.net"}
+        answers = iter([answering({"messages": [row]}), answering({"messages": []})])
+
+        def talk(conversation: Conversation) -> None:
+            next(answers)(conversation)
+
+        with RawServer(talk) as server:
+            gateway = WhapiGateway(server.url, "", channels=_NAMED)
+            wanted = Wanted(0.0, 9.0, events=True)
+            received = gateway.received(Channel("loja", Status.CONNECTED), wanted)
+        assert (received.count, received.events) == (1, {})
+        assert "its own name of this channel" in received.cannot_know
 
     @pytest.mark.parametrize("user", [None, 7, {}, {"id": None}, {"id": "x@lid"}])
     def test_a_hostile_answer_tells_nothing(self, user: object) -> None:

@@ -210,6 +210,45 @@ class TestWppconnect(GatewayContract):
         with pytest.raises(GatewayError):
             world.gateway.send_text(channel, NUMBER, "hello")
 
+    @pytest.mark.parametrize(
+        ("status", "code", "kind", "image"),
+        [
+            ("CONNECTED", None, QrKind.ACCEPTED, None),
+            ("INITIALIZING", None, QrKind.INITIALIZING, None),
+            ("QRCODE", "data:image/png;base64,iV", QrKind.QR, "data:image/png;base64,iV"),
+            ("QRCODE", "2@not-an-image", QrKind.QR, None),
+            ("PHONECODE", None, QrKind.QR, None),
+            ("CLOSED", None, QrKind.NOT_STARTED, None),
+            (None, None, QrKind.NOT_STARTED, None),
+        ],
+    )
+    def test_each_state_has_its_meaning(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        status: object,
+        code: object,
+        kind: QrKind,
+        image: str | None,
+    ) -> None:
+        answers = {
+            "POST /api/loja/not-a-real%3Asecret/generate-token": (201, {"token": "a-token"}),
+            "GET /api/loja/status-session": (200, {"status": status, "qrcode": code}),
+        }
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        answer = gateway.qr("loja")
+        assert (answer.kind, answer.image) == (kind, image)
+
+    @pytest.mark.parametrize("fault", ["html_502", "unauthorized"])
+    def test_a_logout_that_was_not_refused_by_the_server_clears_nothing(
+        self, world: World, fault: str
+    ) -> None:
+        world.simulator.fault("delete", fault)
+        with pytest.raises(GatewayError):
+            world.gateway.delete("loja")
+        paths = {call["path"] for call in world.simulator.requests("delete")}
+        assert paths == {"/api/loja/logout-session"}
+        assert not world.simulator.requests("close_session")
+
     def test_each_row_of_a_list_is_a_message_of_a_person_or_not(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

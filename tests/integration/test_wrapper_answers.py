@@ -116,14 +116,20 @@ class TestList:
             parse_list(_answer(body))
         assert caught.value.reason is _INVALID
 
+    @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/plain"])
     @pytest.mark.parametrize(
         ("status", "words"),
-        [(403, "a firewall or proxy in between refused"), (502, "its gateway does not")],
+        [
+            *((status, "a firewall or proxy in between refused") for status in (401, 403)),
+            *((status, "its gateway does not") for status in (502, 503, 504)),
+            *((status, "an HTML page instead of JSON") for status in (200, 404, 500, 522)),
+        ],
     )
     def test_the_page_of_a_firewall_or_proxy_is_told_from_a_wrong_secret(
-        self, status: int, words: str
+        self, status: int, words: str, content_type: str
     ) -> None:
-        page = answering(b"<html>Please wait</html>", status=status, content_type="text/html")
+        body = b"\n<html>Please wait</html>"
+        page = answering(body, status=status, content_type=content_type)
         with RawServer(page) as server, Observed(server.url) as observed:
             error = observed.failure("list")
             assert error.reason is GatewayErrorKind.HTML
