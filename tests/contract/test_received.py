@@ -12,7 +12,7 @@ from demo.simulator.apis.calls import WEBHOOK_SECRET
 from demo.simulator.apis.registry import APIS
 from demo.simulator.knobs import Posting
 from reconnect_hook.delivery import WebhookFault, WebhookMemory
-from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, world_of
+from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, answering_as, world_of
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import ADAPTERS
@@ -194,6 +194,102 @@ def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(
         assert bool(words)
         assert WEBHOOK_SECRET not in told
         assert WebhookMemory.load(found.dump()) == found
+
+
+_PAGE = "limit=100&offset="
+_OPENWA = f"GET /api/sessions/u-1/messages?inlineMedia=false&{_PAGE}"
+_GOWA = f"GET /chat/1%40c.us/messages?is_from_me=false&{_PAGE}"
+_TEXT = {"id": {"_serialized": "false_1@c.us_A"}, "timestamp": 5, "from": "1@c.us", "type": "chat"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "ids"),
+    [
+        (
+            "openwa",
+            {
+                "GET /api/sessions": [{"id": "u-1", "name": "loja", "status": "ready"}],
+                f"{_OPENWA}0": {
+                    "messages": [
+                        {"waMessageId": f"false_1@c.us_{n}", "timestamp": 5, "chatId": "1@c.us"}
+                        | row
+                        for n, row in enumerate(
+                            (
+                                {"direction": "incoming", "type": "text"},
+                                {"direction": "outgoing", "type": "text"},
+                                {"direction": "incoming", "type": "call"},
+                                {"direction": "incoming", "type": "revoked"},
+                                {"direction": "incoming", "chatId": "status@broadcast"},
+                            )
+                        )
+                    ]
+                },
+                f"{_OPENWA}100": {"messages": []},
+            },
+            {"0"},
+        ),
+        (
+            "gowa",
+            {
+                f"GET /chats?{_PAGE}0": {
+                    "results": {
+                        "data": [{"jid": "1@c.us", "last_message_time": "2026-02-02T02:40:00Z"}]
+                    }
+                },
+                f"GET /chats?{_PAGE}100": {"results": {"data": []}},
+                f"{_GOWA}0": {
+                    "results": {
+                        "data": [
+                            {
+                                "id": str(n),
+                                "timestamp": "2026-02-02T02:40:00Z",
+                                "chat_jid": "1@c.us",
+                            }
+                            | row
+                            for n, row in enumerate(
+                                (
+                                    {"is_from_me": False, "media_type": ""},
+                                    {"is_from_me": False, "media_type": "image"},
+                                    {"is_from_me": False, "media_type": "call"},
+                                    {"is_from_me": True, "media_type": ""},
+                                )
+                            )
+                        ]
+                    }
+                },
+                f"{_GOWA}100": {"results": {"data": []}},
+            },
+            {"0", "1"},
+        ),
+        (
+            "wwebjs-api",
+            {
+                "GET /client/getChats/loja": {
+                    "chats": [{"id": {"_serialized": "1@c.us"}, "timestamp": 5}]
+                },
+                "POST /chat/fetchMessages/loja": {
+                    "messages": [
+                        _TEXT | {"fromMe": False},
+                        _TEXT | {"id": {"id": "B", "fromMe": False}},
+                        _TEXT | {"fromMe": True, "id": {"id": "C"}},
+                        _TEXT | {"fromMe": False, "id": {"id": "D"}, "type": "revoked"},
+                        _TEXT | {"fromMe": False, "id": {"id": "E"}, "type": "call_log"},
+                    ]
+                },
+            },
+            {"A", "B"},
+        ),
+    ],
+)
+def test_what_a_described_gateway_lists_is_a_message_of_a_person_or_not(
+    monkeypatch: pytest.MonkeyPatch, kind: str, answers: dict[str, object], ids: set[str]
+) -> None:
+    gateway, _ = answering_as(
+        kind, monkeypatch, {request: (200, body) for request, body in answers.items()}
+    )
+    received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 1_780_000_000.0))
+    assert {one.id for one in received.messages} == ids
+    assert received.cannot_know == ""
 
 
 @pytest.mark.parametrize("fault", ["html_502", "http_500_json", "reset", "wrong_shape_null"])

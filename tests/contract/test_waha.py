@@ -229,6 +229,7 @@ class TestWaha(GatewayContract):
         [
             ({"id": "5500000000001@c.us"}, NUMBER),
             ({"id": "5500000000001:7@s.whatsapp.net"}, NUMBER),
+            ({"id": "+5500000000001"}, NUMBER),
             ({"id": "5500000000001@lid"}, None),
             ({"id": "x@c.us"}, None),
             ({"id": None}, None),
