@@ -555,6 +555,8 @@ class GatewayContract:
         error = _failure(lambda: world.gateway.get_image("https://gateway.example.com/qr.png"))
         assert error.reason is GatewayErrorKind.INVALID
         assert not world.asked
+        error = _failure(lambda: world.gateway.get_image(f"{world.server.url}/no-such-image.png"))
+        assert error.reason is GatewayErrorKind.HTTP
 
     def test_an_id_that_no_path_can_hold_is_refused(self, world: World) -> None:
         gateway = world.gateway

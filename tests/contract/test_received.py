@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from reconnect_hook.delivery import WebhookFault, WebhookMemory
 from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, answering_as, world_of
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.helpers import Entry, read_pages
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.message import Direction, Received, Wanted, bare_id, parse_event
 
@@ -290,6 +292,19 @@ def test_what_a_described_gateway_lists_is_a_message_of_a_person_or_not(
     received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 1_780_000_000.0))
     assert {one.id for one in received.messages} == ids
     assert received.cannot_know == ""
+
+
+@pytest.mark.parametrize("are_messages", [True, False])
+def test_a_list_without_an_end_is_given_up(are_messages: bool) -> None:
+    pages = (
+        [
+            Entry(5.0, f"{page}-{n}" if are_messages else None)
+            for n in range(1000 if are_messages else 1)
+        ]
+        for page in itertools.count()
+    )
+    received = read_pages(pages, Wanted(0.0, 9.0))
+    assert received.cannot_know == "there are more than 50000 messages"
 
 
 @pytest.mark.parametrize("fault", ["html_502", "http_500_json", "reset", "wrong_shape_null"])
