@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.contract.suite import DeclaredContract, World
+from tests.contract.suite import DeclaredContract, World, answering_as
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.messages.message import EventError
@@ -39,6 +39,7 @@ class TestGowa(DeclaredContract):
             ("qr", {**_CONNECTED, "GET /devices/loja/login": login}, outcome)
             for login, outcome in (
                 ((200, {"results": {"qr_link": "http://x/qr.png"}}), QrKind.QR),
+                ((200, {"results": {"qr_link": "iVBORw0KGgo"}}), GatewayErrorKind.INVALID),
                 ((400, {"code": "ALREADY_LOGGED_IN"}), QrKind.ACCEPTED),
                 ((500, {"code": "SESSION_SAVED_ERROR"}), QrKind.INITIALIZING),
                 ((401, {"code": "AUTHENTICATION_ERROR"}), GatewayErrorKind.INVALID),
@@ -65,6 +66,13 @@ class TestGowa(DeclaredContract):
         """Where the device has no id."""
         with pytest.raises(EventError):
             self.parse({"event": "message", "device_id": "5500000000001", "payload": {}})
+
+    def test_no_password_stands_in_what_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = {"GET /devices": (401, {"message": "secret is no password of not-a-real"})}
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)  # not-a-real:secret
+        with pytest.raises(GatewayError) as caught:
+            gateway.list_channels()
+        assert "[secret] is no password of not-a-real" in caught.value.detail
 
     def test_a_name_in_any_letters_can_be_probed(self, world: World) -> None:
         """The device is named in a header."""

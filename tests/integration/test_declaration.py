@@ -395,6 +395,7 @@ def test_a_session_is_created_by_a_call_of_its_own_where_there_is_one(tmp_path: 
         (_BY_CALL, (425, {"error": "soon"}), QrKind.INITIALIZING),
         (_BY_CALL, (429, {"error": "slower"}), GatewayErrorKind.LIMIT),
         (_BY_CALL, (200, {"qr": 7}), GatewayErrorKind.INVALID),
+        (_BY_CALL, (200, {"qr": "http://127.0.0.1/qr.png"}), GatewayErrorKind.INVALID),
         (_BY_CALL, (200, {}), GatewayErrorKind.INVALID),
     ],
 )
