@@ -89,7 +89,7 @@ def one_line(
     """Return one short line with secrets masked, since a server may echo them."""
     for one in filter(None, (*secrets, secret)):
         # Some gateways expect the secret in the path, where it is percent-encoded.
-        for text in (one, quote(one, safe="", errors="surrogatepass")):
+        for text in dict.fromkeys((one, quote(one, safe="", errors="surrogatepass"))):
             detail = detail.replace(text, "[secret]")
     for text in filter(None, hide):
         detail = detail.replace(text, "[hidden]")
