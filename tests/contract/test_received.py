@@ -267,7 +267,10 @@ _TEXT = {"id": {"_serialized": "false_1@c.us_A"}, "timestamp": 5, "from": "1@c.u
             "wwebjs-api",
             {
                 "GET /client/getChats/loja": {
-                    "chats": [{"id": {"_serialized": "1@c.us"}, "timestamp": 5}]
+                    "chats": [
+                        {"id": {"_serialized": chat}, "timestamp": 5}
+                        for chat in ("1@c.us", "status@broadcast")
+                    ]
                 },
                 "POST /chat/fetchMessages/loja": {
                     "messages": [
@@ -286,10 +289,11 @@ _TEXT = {"id": {"_serialized": "false_1@c.us_A"}, "timestamp": 5, "from": "1@c.u
 def test_what_a_described_gateway_lists_is_a_message_of_a_person_or_not(
     monkeypatch: pytest.MonkeyPatch, kind: str, answers: dict[str, object], ids: set[str]
 ) -> None:
-    gateway, _ = answering_as(
+    gateway, asked = answering_as(
         kind, monkeypatch, {request: (200, body) for request, body in answers.items()}
     )
     received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 1_780_000_000.0))
+    assert sorted(request for request, _ in asked) == sorted(answers)
     assert {one.id for one in received.messages} == ids
     assert received.cannot_know == ""
 

@@ -106,6 +106,12 @@ class TestWwebjsApi(DeclaredContract):
         assert answer.kind is QrKind.QR
         assert world.asked == ["status", "qr"]
 
+    def test_without_a_qr_code_no_pairing_code_is_asked_for(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="initializing")
+        with pytest.raises(GatewayError, match="has the session in OPENING"):
+            world.gateway.pairing_code("loja", NUMBER)
+        assert world.asked == ["status", "qr"]
+
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         """The server says so with HTTP 200; nothing starts what nobody has asked for."""
         with pytest.raises(GatewayError, match="session_not_found") as caught:

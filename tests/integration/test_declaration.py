@@ -17,6 +17,7 @@ from demo.simulator.messages import SimulatedMessage
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SettingsError, parse
+from zapwatch.gateways import declared
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.declaration import DeclarationError, read_file
 from zapwatch.gateways.declared import DeclaredGateway, adapter_for
@@ -231,6 +232,9 @@ def test_a_user_watches_a_gateway_by_a_file_of_their_own(tmp_path: Path) -> None
     assert channels == (_LOJA, Channel("obra", Status.DISCONNECTED))
     assert client.planned_call(channels[1], silent=False) == "POST /stop/{id}, POST /start/{id}"
     assert client.planned_call(channels[0], silent=True) == "nothing"
+    unpaired, odd = (Channel("a", one) for one in (Status.QR_REQUIRED, Status.UNKNOWN))
+    assert client.planned_call(unpaired, silent=False) == "GET /qr/{id}"
+    assert client.planned_call(odd, silent=False).startswith("nothing, unless")
     assert gateway == parse({"GATEWAYS_FILE": file}).gateways[0], "a reload changes nothing"
     _settings(tmp_path, _OWN.replace("/start/", "/begin/"), url=server.url)
     assert gateway != parse({"GATEWAYS_FILE": file}).gateways[0]
@@ -358,9 +362,13 @@ def test_a_status_may_be_a_call_for_each_channel(tmp_path: Path) -> None:
         "/status/down": (200, {"success": False, "message": "gone"}),
         "/status/S%C3%A3o%2F1": (200, {"success": True, "state": "something new"}),
     }
+    text = _BY_CALL.replace("{disconnected: start}", "{disconnected: start, gone: create}")
     with Server(answers) as server:
-        listed = _gateway(tmp_path, server.url, _BY_CALL).list_channels()
+        gateway = _gateway(tmp_path, server.url, text)
+        listed = gateway.list_channels()
 
+    down = Channel("down", Status.DISCONNECTED)
+    assert gateway.planned_call(down, silent=False) == "POST /create/{id}"
     assert {channel.id: channel.status for channel in listed.channels} == {
         "up": Status.CONNECTED,
         "down": Status.DISCONNECTED,
@@ -459,3 +467,16 @@ def test_messages_are_listed_or_it_is_said_why_not(
     assert words in received.cannot_know
     assert bool(words) == bool(received.cannot_know)
     assert len(server.asked) == 1 + len(pages)
+
+
+def test_a_list_of_chats_without_an_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declared, "_MOST_PAGES", 3)
+    text = _OWN.replace("    answers:", f"{_LIST.replace('/c', '/c?from={offset}')}    answers:")
+    pages = {
+        f"/c?from={100 * n}": (200, {"chats": [{"id": f"{n}@c.us", "at": _NOW}]}) for n in range(9)
+    }
+    with Server(pages) as server, pytest.raises(GatewayError, match="list has no end"):
+        _gateway(tmp_path, server.url, text).received(_LOJA, Wanted(_NOW, _NOW + 99))
+    assert len(server.asked) == 4
