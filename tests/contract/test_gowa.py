@@ -8,8 +8,10 @@ from typing import ClassVar
 import pytest
 
 from tests.contract.suite import DeclaredContract, World, answering_as
+from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.message import EventError
 
 
@@ -66,6 +68,15 @@ class TestGowa(DeclaredContract):
         """Where the device has no id."""
         with pytest.raises(EventError):
             self.parse({"event": "message", "device_id": "5500000000001", "payload": {}})
+
+    def test_a_link_below_the_path_of_the_base_url_is_fetched_there(self) -> None:
+        with RawServer(answering(b"an image", content_type="image/png")) as server:
+            gateway = ADAPTERS[self.kind](f"{server.url}/gowa", "a:b")
+            assert gateway.get_image("http://127.0.0.1/gowa/statics/qr.png") == b"an image"
+            for link in ("http://127.0.0.1/statics/qr.png", "/gowa/qr.png", "http://[", ""):
+                with pytest.raises(GatewayError, match="some other server"):
+                    gateway.get_image(link)
+        assert [head.split()[1] for head in server.requests] == [b"/gowa/statics/qr.png"]
 
     def test_no_password_stands_in_what_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         answers = {"GET /devices": (401, {"message": "secret is no password of not-a-real"})}
