@@ -1,11 +1,12 @@
 """Settings of a channel of the simulated gateway."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_type_hints
 
 from demo.simulator import rules
 
 Session = Literal["paired", "unpaired", "not_started", "dead"]
+AfterStart = Literal["paired", "unpaired", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
 ZombieAnswer = Literal["connected", "http_500", "qr"]
 Start = Literal["works", "fails"]
@@ -77,7 +78,7 @@ class Knobs:
 
     name: str | None = None
     session: Session = "paired"
-    after_start: Session = "paired"
+    after_start: AfterStart = "paired"
     start_seconds: float = 0.0
     not_started_http: int = 200
     reconnect_seconds: float = 2.0
@@ -115,7 +116,7 @@ class KnobSettings(TypedDict, total=False):
 
     name: str | None
     session: Session
-    after_start: Session
+    after_start: AfterStart
     start_seconds: float
     not_started_http: Literal[200, 500]
     reconnect_seconds: float
@@ -144,35 +145,7 @@ class KnobSettings(TypedDict, total=False):
     zombie: bool
 
 
-RULES = {
-    "name": rules.or_null(rules.TEXT),
-    "session": rules.one_of(*get_args(Session)),
-    "after_start": rules.one_of("paired", "unpaired", "dead"),
-    "start_seconds": rules.AMOUNT,
-    "not_started_http": rules.one_of(200, 500),
-    "reconnect_seconds": rules.AMOUNT,
-    "initializing_answers": rules.COUNT,
-    "heals": rules.SWITCH,
-    "zombie_answer": rules.one_of(*get_args(ZombieAnswer)),
-    "qr_field": rules.one_of(*QR_FIELDS),
-    "qr_form": rules.one_of(*get_args(QrForm)),
-    "status_text": rules.ANYTHING,
-    "id_field": rules.one_of(*get_args(IdField)),
-    "qr_seconds": rules.or_null(rules.AMOUNT),
-    "integration": rules.TEXT,
-    "start": rules.one_of(*get_args(Start)),
-    "whatsapp": rules.one_of(*get_args(WhatsApp)),
-    "loaded": rules.SWITCH,
-    "tells_activity": rules.SWITCH,
-    "quiet": rules.SWITCH,
-    "old_core": rules.SWITCH,
-    "pairing": rules.one_of(*get_args(Pairing)),
-    "code_seconds": rules.or_null(rules.AMOUNT),
-    "registered": rules.or_null(rules.TEXT),
-    "stores": rules.SWITCH,
-    "posting": rules.one_of(*get_args(Posting)),
-    "engine": rules.one_of(*get_args(Engine)),
-    "status": rules.one_of(*get_args(Status)),
-    "zombie": rules.SWITCH,
+RULES = {name: rules.of_type(hint) for name, hint in get_type_hints(KnobSettings).items()} | {
+    "qr_field": rules.one_of(*QR_FIELDS)
 }
 """Validation rules of a channel's settings."""

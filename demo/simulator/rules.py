@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from demo.simulator.errors import Refused
 
@@ -55,6 +55,16 @@ POSITIVE_COUNT = Rule("a whole number, 1 or more", lambda value: _is_count(value
 POSITIVE_AMOUNT = Rule(
     f"a number above 0, up to {_MOST}", lambda value: _is_amount(value) and value != 0
 )
+
+_OF_TYPES = {Any: ANYTHING, str: TEXT, bool: SWITCH, float: AMOUNT, int: COUNT}
+
+
+def of_type(hint: Any) -> Rule:
+    """Return the rule for the values of a type, which may be a Literal or optional."""
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        return one_of(*options)
+    return or_null(of_type(options[0])) if options else _OF_TYPES[hint]
 
 
 def check(values: object, rules: Mapping[str, Rule], what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from tests.contract.suite import NUMBER, DeclaredContract, World, answering_as
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.messages.message import bare_id
 
 _STATUS, _IMAGE = "GET /session/status/loja", "GET /session/qr/loja/image"
 _PNG = b"\x89PNG\r\n\x1a\n..."
@@ -105,6 +106,12 @@ class TestWwebjsApi(DeclaredContract):
         answer = world.gateway.reconnect(channel, silent=False, stuck=True)
         assert answer.kind is QrKind.QR
         assert world.asked == ["status", "qr"]
+
+    def test_a_message_is_known_by_either_form_of_its_id(self) -> None:
+        for id_ in ({"_serialized": "false_1@c.us_A"}, {"id": "A"}):
+            data = {"message": {"id": id_, "fromMe": False}}
+            (found,) = self.parse({"dataType": "message", "sessionId": "loja", "data": data})
+            assert bare_id(found.id) == "A"
 
     def test_without_a_qr_code_no_pairing_code_is_asked_for(self, world: World) -> None:
         world.simulator.put_channel("loja", status="initializing")
