@@ -48,7 +48,7 @@ from zapwatch.gateways.helpers import (
 )
 from zapwatch.messages.message import EventMessage, Received, Wanted, bare_id, seconds_of
 
-_STATE_SECONDS = 10.0
+_STATUS_SECONDS = 10.0
 _PAIRING_SECONDS = 60.0
 _STATES = {"disconnected", "stuck", "silent"}
 _QR_KINDS = {"accepted": QrKind.ACCEPTED, "starting": QrKind.INITIALIZING}
@@ -110,7 +110,7 @@ class DeclaredGateway(Gateway):
             listed = ChannelList.of(map(self._channel, self._entries(calls)))
 
             def ask(name: str) -> Status:
-                return self._status(self._word(calls.within(_STATE_SECONDS), name))
+                return self._status(self._word(calls.within(_STATUS_SECONDS), name))
 
             return listed if listing.status else with_statuses(listed, ask)
 

@@ -60,7 +60,7 @@ _STATUSES = {
     "close": Status.DISCONNECTED,
 }
 _BAILEYS = "WHATSAPP-BAILEYS"
-_STATE_SECONDS = 5.0
+_STATUS_SECONDS = 5.0
 # While WhatsApp is unreachable, an instance alternates between close and connecting several times a
 # second; one that has given up, or never began, constantly reports close.
 _STEADY_LOOKS = 5
@@ -128,7 +128,7 @@ class EvolutionGateway(Gateway):
             entries = _checked(calls.get("/instance/fetchInstances")).json_list()
 
             def ask(name: str) -> Status:
-                return status_of(_state(calls.within(_STATE_SECONDS), name), _STATUSES)
+                return status_of(_state(calls.within(_STATUS_SECONDS), name), _STATUSES)
 
             return with_statuses(ChannelList.of(map(_parse_instance, entries)), ask)
 

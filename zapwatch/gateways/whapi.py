@@ -63,7 +63,7 @@ _FOR_A_PERSON = {
     "SYNC_ERROR": "a synchronisation error: by Whapi's word only a logout and a new pairing help",
 }
 _STARTING = {"INIT", "LAUNCH"}
-_STATE_SECONDS = 10.0
+_STATUS_SECONDS = 10.0
 _PAIRING_SECONDS = 60.0
 _PAGE = 500
 _NEWEST = 20
@@ -133,7 +133,7 @@ class WhapiGateway(Gateway):
         with self._operation(Operation.LIST) as calls:
 
             def ask(key: str) -> Channel:
-                return self._channel(calls.within(_STATE_SECONDS), self._named[key])
+                return self._channel(calls.within(_STATUS_SECONDS), self._named[key])
 
             asked = map_concurrently(list(self._named), ask)
             found = zip(self._named.items(), asked, strict=True)
