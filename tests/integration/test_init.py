@@ -79,6 +79,8 @@ def _find_the_gateway(person: Terminal, url: str) -> None:
     assert "PixelHub's own gateway" in shown
     assert f"{len(TYPES)}) wwebjs-api" in shown
     person.answer("PixelHub's .env")
+    person.answer("Address of the gateway")
+    assert "WPP_GATEWAY_BASE_URL: A value is required." in person.wait_for("Address of the")
     # No port listens there.
     person.answer("Address of the gateway", f"http://127.0.0.1:{free_port()}")
     person.answer("Its key", SECRET)
@@ -88,7 +90,7 @@ def _find_the_gateway(person: Terminal, url: str) -> None:
     person.answer("PixelHub's .env")
     person.answer("Address of the gateway", url)
     person.answer("Enter keeps the current one", "not-the-key")
-    assert "the key is wrong" in person.answer("Number [1]:")
+    assert "the key is wrong. Copy it again, without blanks.\x1b" in person.answer("Number [1]:")
     person.answer("Number [1]:")
     person.answer("PixelHub's .env")
     person.answer(f"[{url}]")
@@ -214,13 +216,13 @@ class TestPortuguese:
             person.answer("Número [1]:")
             person.answer("Número [1]:", "2")
             said = person.answer("substituir esse arquivo? (s/N)")
-            assert "as pessoas são avisadas por discord" in said  # as ntfy is configured
+            assert "as pessoas são avisadas por ntfy" in said
             person.answer("O endereço dele (vazio: nenhum)")
             assert person.end() == 0
         assert file.read_text() == written
         config = read_yaml(file)
         assert any("pt-BR" in folder for folder in config["templates"])
-        assert ways_to_people(config) == {"discord": 1}
+        assert ways_to_people(config) == {"ntfy": 1}
 
 
 class TestFlags:
@@ -237,7 +239,8 @@ class TestFlags:
             f"--tell webhook url={inbox.http}/mine",
         )
         said = _flags(tmp_path, simulator.url, *" ".join(ways).split(), "--address", _PAGE)
-        for way in ("telegram", "email", "slack", "discord", "webhook"):
+        # Alertmanager counts ntfy's deliveries as Discord's.
+        for way in ("telegram", "email", "slack", "discord, ntfy", "webhook"):
             assert f"✓ {way}: delivered" in said
         assert inbox.counts == (1, 1, 1)
         # ntfy's templates read these two texts.
@@ -246,6 +249,37 @@ class TestFlags:
         assert f"{_PAGE}/" in embed["description"]
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
+
+    def test_ntfy_is_named_where_it_fails(self, simulator: Simulator, tmp_path: Path) -> None:
+        nowhere = f"url=http://127.0.0.1:{free_port()}/topic"
+        said = _flags(tmp_path, simulator.url, "--tell", "ntfy", nowhere, code=1)
+        assert "✗ ntfy\n    ntfy: " in said
+        assert "discord" not in said
+
+    def test_each_step_says_what_it_chose_and_which_flag_changes_it(
+        self, simulator: Simulator, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        said = _flags(tmp_path, simulator.url, "--set", "MESSAGE_SOURCE=None")
+        assert "✓ None: only drops are detected\n" in said
+        assert "  For now: the log of the Zapwatch server (--tell)\n" in said
+        assert "  no one (--set HEARTBEAT_URL=...)\n" in said
+        beat = f"HEARTBEAT_URL={inbox.http}/beat"
+        assert "✓ HEARTBEAT_URL\n" in _flags(tmp_path, simulator.url, "--set", beat)
+
+    @pytest.mark.parametrize("name", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET"])
+    def test_a_missing_setting_names_its_flag(self, tmp_path: Path, name: str) -> None:
+        # Names of types are read in any case.
+        flags = ("WPP_GATEWAY_TYPE=WAHA", "WPP_GATEWAY_BASE_URL=http://127.0.0.1:1")
+        kept = [part for flag in flags if not flag.startswith(name) for part in ("--set", flag)]
+        command = ("zapwatch.setup.command", "--yes", *kept)
+        done = run_here(tmp_path, *command, settings=_ENGLISH)
+        assert done.returncode == 2
+        assert done.stderr == f"init: --set {name}=...: A value is required.\n"
+
+    def test_the_name_of_a_type_may_have_capitals(self, tmp_path: Path) -> None:
+        url = f"http://127.0.0.1:{free_port()}"
+        said = _flags(tmp_path, url, "--set", "WPP_GATEWAY_TYPE=WAHA", code=1)
+        assert "Its usual port: 3000\n" in said
 
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
         simulator.put_channel("ob\u202era")

@@ -212,6 +212,11 @@ class Setup:
         wins = {name: value for name, value in read_secrets(own).items() if value}
         return {**read_secrets(theirs), **wins}
 
+    @property
+    def _kind(self) -> str:
+        """The type of the gateway; raises SettingsError."""
+        return str(BY_NAME["WPP_GATEWAY_TYPE"].read(Reader(self._values())))
+
     def _parsed(self, *, needs_log: bool = False) -> Settings:
         return parse(self._values(), needs_log=needs_log)
 
@@ -221,6 +226,9 @@ class Setup:
         known = self._value(name)
 
         def check(answer: str) -> None:
+            if not answer and row.default is None:
+                flag = f"--set {name}=..." if self._console.assume else name
+                raise SettingsError(f"{flag}: " + _("A value is required."))
             row.read(Reader({name: answer}))
 
         if name in self._given:
@@ -294,13 +302,14 @@ class Setup:
 
     def _ask_gateway(self) -> bool:
         names = _NAMES | {"wrapper": _("PixelHub's own gateway (WPPConnect behind PixelHub)")}
-        kind = self._given.get("WPP_GATEWAY_TYPE") or self._console.choice(
-            _("Which gateway do you run?"),
-            [(kind, names.get(kind, kind)) for kind in TYPES],
-            self._value("WPP_GATEWAY_TYPE") or "wrapper",
+        self._pending["WPP_GATEWAY_TYPE"] = self._given.get("WPP_GATEWAY_TYPE") or (
+            self._console.choice(
+                _("Which gateway do you run?"),
+                [(kind, names.get(kind, kind)) for kind in TYPES],
+                self._value("WPP_GATEWAY_TYPE").lower() or "wrapper",
+            )
         )
-        BY_NAME["WPP_GATEWAY_TYPE"].read(Reader({"WPP_GATEWAY_TYPE": kind}))
-        self._pending["WPP_GATEWAY_TYPE"] = kind
+        kind = self._kind
         if kind in {"wrapper", "whapi"}:
             self._pixelhub()
         if kind in PUBLIC_URLS:
@@ -349,8 +358,7 @@ class Setup:
                 return bool(self._value("INFRA_SECRET_KEY")) and self._try_gateway()
             return False
         except GatewayError as error:
-            kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
-            likely = dialog.hint(kind, error.reason)
+            likely = dialog.hint(self._kind, error.reason)
             self._console.warn(f"✗ {error.reason}: {error.detail}")
             self._console.warn("  " + _("Most likely:") + f" {likely}")
             return False
@@ -366,29 +374,30 @@ class Setup:
         self._title("2/4", _("Messages: they reveal a frozen session"))
         if self._value("GATEWAYS_FILE"):
             return True
-        kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
         texts = {
             MessageSourceKind.LOG: _("PixelHub's table webhook_raw_logs"),
             MessageSourceKind.EVENTS: _("The gateway posts its events to Zapwatch"),
             MessageSourceKind.ACTIVITY: _("The gateway's channel list (less exact, no setup)"),
             MessageSourceKind.NONE: _("None: only drops are detected"),
         }
-        sources = (*_SOURCES.get(kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
-        has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
-        known = self._env.values.get("MESSAGE_SOURCE", "") if has_source else ""
-        known = known or sources[0]
+        sources = (*_SOURCES.get(self._kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
+        known = self._env.values.get("MESSAGE_SOURCE", "").lower()
+        known = known if known in sources else sources[0]
         url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
         if known == MessageSourceKind.LOG and url.lower() == "none":
             known = MessageSourceKind.NONE
 
         def ask() -> bool:
-            source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
+            answer = self._given.get("MESSAGE_SOURCE") or self._console.choice(
                 _("Which message source?"), [(one.value, texts[one]) for one in sources], known
             )
-            BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
-            self._pending["MESSAGE_SOURCE"] = source
+            source = BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": answer}))
+            self._pending["MESSAGE_SOURCE"] = source.value
             if source == MessageSourceKind.LOG:
                 self._database()
+            elif source != MessageSourceKind.EVENTS:
+                self._console.say(f"✓ {texts[source]}")
+                return True
             return self._try_messages(source)
 
         return self._until_it_works(ask)
@@ -419,8 +428,6 @@ class Setup:
             exporter = local_address(settings, settings.exporter_listen)
             self._console.say(f"  {exporter}/messages/{name}?token={token}")
             self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
-            return True
-        if source != MessageSourceKind.LOG:
             return True
         try:
             heard = dialog.count_recent(self._parsed(needs_log=True))
@@ -455,7 +462,9 @@ class Setup:
         chosen = list(self._told)
         works = True
         while True:
-            if not chosen and not console.assume:
+            if not chosen and console.assume:
+                console.say("  " + _("For now: the log of the Zapwatch server") + " (--tell)")
+            elif not chosen:
                 chosen = self._choose_ways()
             people = [WAYS[name].build(values, page) for name, values in chosen]
             settings = self._parsed()
@@ -553,6 +562,10 @@ class Setup:
             why = dialog.try_heartbeat(url) if url else ""
             if why:
                 console.warn(f"✗ {why}")
+            elif url:
+                console.say("✓ HEARTBEAT_URL")
+            elif console.assume:
+                console.say(f"  {_('no one')} (--set HEARTBEAT_URL=...)")
             return not why
 
         return self._until_it_works(ask)
