@@ -318,7 +318,9 @@ class Setup:
         self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
         if kind in NAMED_CHANNELS:
             self._ask("WPP_GATEWAY_NAME", _("Name of the channel"))
-        self._ask("WPP_GATEWAY_SECRET", _("Its key (secret, API key or token)"))
+        self._ask(
+            "WPP_GATEWAY_SECRET", _("Its key (secret, API key or token; any word if it has none)")
+        )
         return self._try_gateway()
 
     def _pixelhub(self) -> None:
