@@ -421,6 +421,13 @@ class TestFlags:
         assert said in line
         assert len(line.splitlines()) == 1
 
+    @pytest.mark.parametrize("name", ["HOOK_TOKEN", "MESSAGES_TOKEN"])
+    def test_a_token_that_the_programs_refuse_is_refused(
+        self, simulator: Simulator, tmp_path: Path, name: str
+    ) -> None:
+        said = _flags(tmp_path, simulator.url, "--set", f"{name}=aaaaaaaaaaaaaaaaaaaa", code=2)
+        assert f"init: {name} can be guessed: " in said
+
     def test_without_a_terminal_it_ends_with_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

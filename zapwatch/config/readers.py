@@ -115,9 +115,14 @@ _TOKEN_CHARACTERS = 16
 _TOKEN_DIFFERENT = 6
 
 
+def can_be_guessed(token: str) -> bool:
+    """Whether a token is too short or too uniform."""
+    return len(token) < _TOKEN_CHARACTERS or len(set(token)) < _TOKEN_DIFFERENT
+
+
 def check_strength(setting: str, token: str) -> None:
     """Raise SettingsError for a token that could be guessed."""
-    if len(token) < _TOKEN_CHARACTERS or len(set(token)) < _TOKEN_DIFFERENT:
+    if can_be_guessed(token):
         raise SettingsError(
             f"{setting} can be guessed: choose at least {_TOKEN_CHARACTERS} random characters, "
             "such as those of 'openssl rand -hex 32'"

@@ -23,7 +23,7 @@ from zapwatch.config.files import (
     secret_in,
 )
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
-from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError
+from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, check_strength
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
@@ -425,6 +425,7 @@ class Setup:
                 self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
             settings = self._parsed()
             (gateway,) = settings.gateways
+            check_strength("MESSAGES_TOKEN", gateway.messages_token)
             name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
             self._console.say(_("✓ Make the gateway post its events to this address:"))
             exporter = local_address(settings, settings.exporter_listen)
@@ -441,11 +442,15 @@ class Setup:
         return True
 
     def _token(self) -> None:
-        """Ensure a HOOK_TOKEN, the page's password, which Alertmanager sends too."""
+        """Ensure a HOOK_TOKEN, the page's password, which Alertmanager sends too.
+
+        Raises SettingsError if it can be guessed.
+        """
         given = self._given.get("HOOK_TOKEN")
         if given or not self._value("HOOK_TOKEN"):
             # Alertmanager's existing token, since its file may stay.
             self._note("HOOK_TOKEN", given or self._files.kept_token() or secrets.token_hex(16))
+        check_strength("HOOK_TOKEN", self._value("HOOK_TOKEN"))
         self._keep()
 
     def _people(self) -> bool:
