@@ -51,9 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _run_real(options.env_file, options.pixelhub_env)
             else:
                 _run_story()
-    except SettingsError as error:
-        fail(_PROGRAM, str(error))
-    except MissingProgramError as error:
+    except (SettingsError, MissingProgramError) as error:
         fail(_PROGRAM, str(error))
     except (ChildError, TimeoutError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)

@@ -159,7 +159,10 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         if token and can_be_guessed(token):
             yield f"{name} can be guessed: take a random one of 32 characters or more"
     yield from _reused(settings)
-    yield from map(_open_file, filter(_is_open, _files_with_secrets(settings)))
+    yield from (
+        f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
+        for file in filter(_is_open, _files_with_secrets(settings))
+    )
     has_tls = _has_tls(settings)
     if not (has_tls or settings.hook_trusted_proxy or _is_loopback(settings.hook_listen.host)):
         yield (
@@ -225,10 +228,6 @@ def _is_open(file: str) -> bool:
         return bool(Path(file).stat().st_mode & _OTHERS_MAY_READ_OR_WRITE)
     except OSError:
         return False
-
-
-def _open_file(file: str) -> str:
-    return f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
 
 
 def _is_readable(url: str) -> bool:
