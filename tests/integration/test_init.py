@@ -291,6 +291,20 @@ class TestFlags:
         assert "people are notified by webhook" in said
         assert [path.read_text() for path in files] == before
 
+    def test_a_file_of_several_gateways_needs_no_settings_beside_it(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        several, env = tmp_path / "gateways.yaml", tmp_path / ".env"
+        command = ("zapwatch.setup.command", "--yes", "--set", f"GATEWAYS_FILE={several}")
+        done = run_here(tmp_path, *command, settings=_ENGLISH)
+        assert (done.returncode, env.exists()) == (2, False)
+        assert f"GATEWAYS_FILE: {several} cannot be read" in done.stderr
+        gateway = f"name: a, type: wrapper, url: '{simulator.url}', secret: {SECRET}"
+        several.write_text(f"gateways: [{{{gateway}, messages: none}}]\n")
+        done = run_here(tmp_path, *command, settings=_ENGLISH)
+        assert done.returncode == 0, done
+        assert [one.name for one in load(str(env), {}).gateways] == ["a"]
+
     def test_settings_and_alertmanager_agree_on_the_token(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:

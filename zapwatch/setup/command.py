@@ -24,7 +24,7 @@ from zapwatch.config.files import (
 )
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
 from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, check_strength
-from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
+from zapwatch.config.settings import BY_NAME, ONE_GATEWAY, PIXELHUB, Settings
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.message import MessageLogError
@@ -292,6 +292,10 @@ class Setup:
     def _gateway(self) -> bool:
         self._title("1/4", _("The gateway"))
         if self._value("GATEWAYS_FILE"):
+            if not self._env.values:
+                # The example's own gateway must not be beside those of the file.
+                self._pending |= dict.fromkeys(ONE_GATEWAY, "")
+            self._parsed()
             self._console.say(_("GATEWAYS_FILE names several gateways; they stay as they are."))
             return True
         is_given = any(name.startswith("WPP_GATEWAY_") for name in self._given)
@@ -373,9 +377,9 @@ class Setup:
         return True
 
     def _messages(self) -> bool:
-        self._title("2/4", _("Messages: they reveal a frozen session"))
         if self._value("GATEWAYS_FILE"):
             return True
+        self._title("2/4", _("Messages: they reveal a frozen session"))
         texts = {
             MessageSourceKind.LOG: _("PixelHub's table webhook_raw_logs"),
             MessageSourceKind.EVENTS: _("The gateway posts its events to Zapwatch"),
