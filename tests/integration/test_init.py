@@ -289,6 +289,9 @@ class TestFlags:
         said = _flags(tmp_path, simulator.url)
         assert "ob\\u202era (connected)" in said
         assert "people are notified by webhook" in said
+        for ignored in (("--tell", "ntfy", "url=http://127.0.0.1:1"), ("--address", _PAGE)):
+            said = _flags(tmp_path, simulator.url, *ignored, code=1)
+            assert "✗ That file stays as it is; --overwrite replaces it." in said
         assert [path.read_text() for path in files] == before
 
     def test_a_file_of_several_gateways_needs_no_settings_beside_it(

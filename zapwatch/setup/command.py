@@ -468,6 +468,10 @@ class Setup:
             self._files.change_token(self._value("HOOK_TOKEN"))
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()
+            is_ignored = self._told or (self._options.address and not self._files.is_foreign)
+            if console.assume and is_ignored:
+                console.warn("✗ " + _("That file stays as it is; --overwrite replaces it."))
+                return False
             return True
         page = self._page_address()
         chosen = list(self._told)
