@@ -15,10 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import requests
-
 from demo.configuration import ALERTMANAGER, Addresses, free_or_other
-from demo.loop import ChildError, Children, Loop, MissingProgramError
+from demo.loop import ChildError, Children, Loop, MissingProgramError, answers
 from demo.simulator.client import Simulator
 from demo.story import ASK_SECONDS, SILENT_SECONDS, Events, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
@@ -168,7 +166,9 @@ def _run_story() -> None:
             {**env, "SIMULATOR_SECRET": secret},
         )
         simulator = Simulator(f"http://{simulator_at}")
-        _wait_for(simulator, simulator_process)
+        while not answers(f"http://{simulator_at}/sim/state"):
+            simulator_process.check()
+            time.sleep(_PAUSE / 5)
         env |= make_channels(simulator)
         with Loop(folder, _addresses(settings), env, token) as loop:
             loop.wait_until_ready()
@@ -188,18 +188,6 @@ def _run_story() -> None:
             _follow(loop, events)
     finally:
         simulator_process.stop()
-
-
-def _wait_for(simulator: Simulator, process: Children) -> None:
-    """Wait until the simulator answers; raise ChildError if it has ended."""
-    while True:
-        process.check()
-        try:
-            simulator.state()
-        except requests.RequestException:
-            time.sleep(_PAUSE / 5)
-        else:
-            return
 
 
 def _addresses(settings: Settings) -> Addresses:

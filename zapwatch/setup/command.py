@@ -65,10 +65,9 @@ _NAMES = {
 """Display names of gateway types that differ from the type."""
 _SOURCES = {
     "wrapper": (MessageSourceKind.LOG, MessageSourceKind.EVENTS),
-    "wppconnect": (MessageSourceKind.EVENTS,),
-    "evolution": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
-    "waha": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
-    "openwa": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
+    **dict.fromkeys(
+        ("evolution", "waha", "openwa"), (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY)
+    ),
     "whapi": (MessageSourceKind.LOG, MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
 }
 """Message sources of each type of gateway, the best first; other types have events."""
@@ -92,10 +91,7 @@ def main(arguments: Sequence[str] | None = None, *, runs_next: bool = False) -> 
         return 2
     except StoppedError:
         console.say()
-        console.say(
-            _("Stopped. Tested answers are kept; the same command continues from there:")
-            + " zapwatch init"
-        )
+        console.say(_("Stopped. Tested answers are kept; the same command continues from there."))
         return _STOPPED
 
 

@@ -91,37 +91,28 @@ class Console:
         """Print an error; to stderr if ``assume``."""
         click.secho(printable(text), fg="red", err=self.assume)
 
-    def text(self, question: str, default: str = "", check: Check = accept) -> str:
+    def text(
+        self, question: str, default: str = "", check: Check = accept, *, hidden: bool = False
+    ) -> str:
         """Prompt for a line until ``check`` accepts it."""
-        if self.assume:
-            check(default)
-            return default
-        while True:
-            answer = self._prompt(question, default).strip()
-            if self._is_right(answer, check):
+        while not self.assume:
+            answer = self._prompt(question, default, hidden=hidden).strip()
+            try:
+                check(answer)
+            except SettingsError as error:
+                self.warn(str(error))
+            else:
                 return answer
+        check(default)
+        return default
 
     def secret(self, question: str, present: str = "", check: Check = accept) -> str:
         """Prompt without echo until ``check`` accepts the answer; Enter keeps ``present``."""
-        if self.assume:
-            check(present)
-            return present
         if present:
             question += " (" + _("Enter keeps the current one") + f": {fingerprint(present)})"
         else:
             question += " " + _("(not shown)")
-        while True:
-            answer = self._prompt(question, hidden=True).strip() or present
-            if self._is_right(answer, check):
-                return answer
-
-    def _is_right(self, answer: str, check: Check) -> bool:
-        try:
-            check(answer)
-        except SettingsError as error:
-            self.warn(str(error))
-            return False
-        return True
+        return self.text(question, present, check, hidden=True)
 
     def choice(self, question: str, options: Sequence[tuple[str, str]], default: str) -> str:
         """Prompt for one of the options, pairs of value and label; return its value."""
@@ -164,7 +155,10 @@ class Console:
     def _prompt(self, question: str, default: str = "", *, hidden: bool = False) -> str:
         try:
             answer: str = click.prompt(
-                question, default=default, show_default=bool(default), hide_input=hidden
+                question,
+                default=default,
+                show_default=bool(default) and not hidden,
+                hide_input=hidden,
             )
         except click.Abort:
             raise StoppedError from None
