@@ -229,7 +229,7 @@ class Reader:
         """Return an http(s) URL whose path matches PATH_PREFIX, empty if unset."""
         if not self.text(name, default):
             return ""
-        value = self.base_url(name)
+        value = self.base_url(name, "https://example.com/zapwatch")
         path = urlsplit(value).path
         if path and not PATH_PREFIX.fullmatch(path):
             raise self.wrong(name, "may have only letters, digits, . _ ~ and - in its path")

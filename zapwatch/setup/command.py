@@ -333,20 +333,19 @@ class Setup:
             if path and not PIXELHUB & parse_pixelhub_env(found).keys():
                 raise SettingsError(_("PixelHub's settings are not in that file."))
 
-        given = self._given.get("PIXELHUB_ENV")
-        if given is not None:
-            check(given)
-        path = given or self._console.text(
+        path = self._given.get("PIXELHUB_ENV") or self._console.text(
             _("PixelHub's .env, if it is on this machine (empty: none)"), known, check
         )
-        self._pending["PIXELHUB_ENV"] = _absolute(path)
-        if path and self._has_services and not services_may_read(_absolute(path)):
+        check(path)
+        path = _absolute(path)
+        self._pending["PIXELHUB_ENV"] = path
+        if path and self._has_services and not services_may_read(path):
             question = _(
                 "The services' user zapwatch cannot read that file. Add it to the file's group?"
             )
             if self._console.confirm(question, default=True):
-                join_group(_absolute(path))
-            if not services_may_read(_absolute(path)):
+                join_group(path)
+            if not services_may_read(path):
                 self._console.warn(_("zapwatch still cannot read it:") + f" {path}")
 
     def _try_gateway(self) -> bool:
@@ -395,12 +394,13 @@ class Setup:
             )
             source = BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": answer}))
             self._pending["MESSAGE_SOURCE"] = source.value
-            if source == MessageSourceKind.LOG:
-                self._database()
-            elif source != MessageSourceKind.EVENTS:
+            if source is MessageSourceKind.LOG:
+                return self._try_log()
+            if source is MessageSourceKind.EVENTS:
+                self._show_events_address()
+            else:
                 self._console.say(f"✓ {texts[source]}")
-                return True
-            return self._try_messages(source)
+            return True
 
         return self._until_it_works(ask)
 
@@ -419,19 +419,20 @@ class Setup:
         self._ask("DB_USER", _("User"), "zapwatch")
         self._ask("DB_PASS", _("Password"))
 
-    def _try_messages(self, source: str) -> bool:
-        if source == MessageSourceKind.EVENTS:
-            if not self._value("MESSAGES_TOKEN"):
-                self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
-            settings = self._parsed()
-            (gateway,) = settings.gateways
-            check_strength("MESSAGES_TOKEN", gateway.messages_token)
-            name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
-            self._console.say(_("✓ Make the gateway post its events to this address:"))
-            exporter = local_address(settings, settings.exporter_listen)
-            self._console.say(f"  {exporter}/messages/{name}?token={token}")
-            self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
-            return True
+    def _show_events_address(self) -> None:
+        if not self._value("MESSAGES_TOKEN"):
+            self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
+        settings = self._parsed()
+        (gateway,) = settings.gateways
+        check_strength("MESSAGES_TOKEN", gateway.messages_token)
+        name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
+        self._console.say(_("✓ Make the gateway post its events to this address:"))
+        exporter = local_address(settings, settings.exporter_listen)
+        self._console.say(f"  {exporter}/messages/{name}?token={token}")
+        self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
+
+    def _try_log(self) -> bool:
+        self._database()
         try:
             heard = dialog.count_recent(self._parsed(needs_log=True))
         except (SettingsError, MessageLogError) as error:
@@ -471,7 +472,6 @@ class Setup:
             return True
         page = self._page_address()
         chosen = list(self._told)
-        works = True
         while True:
             if not chosen and console.assume:
                 console.say("  " + _("For now: the log of the Zapwatch server") + " (--tell)")
@@ -511,16 +511,14 @@ class Setup:
         def check(answer: str) -> None:
             Reader({_("The address"): answer}).external_url(_("The address"))
 
-        page = self._options.address
-        if page:
-            check(page)
-        else:
-            question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
-            page = self._console.text(question, default, check)
+        question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
+        page: str = self._options.address or self._console.text(question, default, check)
+        check(page)
+        page = page.rstrip("/")
         # The default does not know the environment's HOOK_LISTEN.
-        if page.rstrip("/") != default or os.environ.get("HOOK_LISTEN"):
-            self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
-        return str(page).rstrip("/")
+        if page != default or os.environ.get("HOOK_LISTEN"):
+            self._note("HOOK_EXTERNAL_URL", page)
+        return page
 
     def _choose_ways(self) -> list[tuple[str, dict[str, str]]]:
         chosen: list[tuple[str, dict[str, str]]] = []
@@ -602,6 +600,7 @@ class Setup:
             say("  systemctl enable --now zapwatch-exporter zapwatch-hook")
             if self._written:
                 say("  systemctl reload prometheus-alertmanager")
+            say("  " + _("Prometheus: docs/install.md, step 4"))
         elif self._env.path.resolve().parent == INSTALLED:
             say("  docker compose up --detach --build --wait")
         elif in_checkout():
