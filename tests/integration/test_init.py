@@ -407,6 +407,11 @@ class TestFlags:
         assert load(str(env), {}).hook_token == "a-token-that-is-not-real"
         assert (tmp_path / "etc" / "hook-token").read_text() == "a-token-that-is-not-real"
 
+    def test_a_file_in_another_encoding_is_named_with_what_to_do(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_bytes("# configuração\n".encode("latin-1"))
+        said = _flags(tmp_path, "http://127.0.0.1:1", code=2)
+        assert said.startswith("init: .env is not UTF-8 text: save it as UTF-8")
+
     def test_a_new_key_replaces_the_file_that_held_the_old_one_once_it_is_right(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
