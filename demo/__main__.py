@@ -150,7 +150,8 @@ def _run_story() -> None:
         # Simulated repairs do not belong in the log of real ones.
         "HOOK_LOG_FILE": str(folder / "healthcheck-sessions.log"),
     }
-    settings = load(None, env)
+    # A .env without a gateway must not change the story.
+    settings = load(os.devnull, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
     print(
         f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and two are probed "
@@ -170,7 +171,7 @@ def _run_story() -> None:
             simulator_process.check()
             time.sleep(_PAUSE / 5)
         env |= make_channels(simulator)
-        with Loop(folder, _addresses(settings), env, token) as loop:
+        with Loop(folder, _addresses(settings), env, token, os.devnull) as loop:
             loop.wait_until_ready()
             _print_urls(loop, settings, token)
             print(f"  simulator      http://{simulator_at}/sim/state", flush=True)

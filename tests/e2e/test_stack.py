@@ -91,7 +91,8 @@ def running_stack(folder: Path, *arguments: str) -> Iterator[RunningStack]:
         stack.process.wait(30)
 
 
-def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> None:
+def test_without_a_gateway_it_tells_the_story_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WPP_GATEWAY_TYPE=evolution\nMESSAGE_SOURCE=none\n")
     with running_stack(tmp_path) as stack:
         stack.wait_for("Everything stays up until Ctrl-C", 300)
         table = stack.text.partition("All channels are well")[2]
