@@ -163,7 +163,9 @@ class Reader:
         """Return the stripped text, or the default."""
         value = self._values.get(name, "").strip() or default
         if value is None:
-            raise self.wrong(name, "is not set: put it into .env or the environment")
+            raise self.wrong(
+                name, "is not set: run zapwatch init, or put it into .env or the environment"
+            )
         return value
 
     def verbatim(self, name: str, default: str | None = None) -> str:
