@@ -280,6 +280,13 @@ class TestFlags:
         said = _flags(tmp_path, url, "--set", "WPP_GATEWAY_TYPE=WAHA", code=1)
         assert "Its usual port: 3000\n" in said
 
+    def test_a_path_too_many_is_likely_where_an_answer_has_no_list(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        said = _flags(tmp_path, f"{simulator.url}/manager", code=1)
+        assert "✗ http: HTTP 404" in said
+        assert "Does the address end with the port?" in said
+
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
         simulator.put_channel("ob\u202era")
         _flags(tmp_path, simulator.url, "--tell", "webhook", "url=http://127.0.0.1:1", code=1)

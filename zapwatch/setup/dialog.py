@@ -196,7 +196,9 @@ def hint(kind: str, reason: GatewayErrorKind) -> str:
         GatewayErrorKind.TLS: _("the certificate. Is it https, and the host's own name?"),
         GatewayErrorKind.UNAUTHORIZED: _("the key is wrong. Copy it again, without blanks."),
         GatewayErrorKind.HTML: _("a web server answered, not the gateway. Is the port right?"),
-        GatewayErrorKind.HTTP: _("the gateway answered, but not with its list. Look at its log."),
+        GatewayErrorKind.HTTP: _(
+            "an answer without the list. Is the type right? Does the address end with the port?"
+        ),
         GatewayErrorKind.INVALID: _(
             "the answer is no channel list. Is this the gateway's address?"
         ),
