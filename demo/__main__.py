@@ -15,10 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import requests
-
 from demo.configuration import ALERTMANAGER, Addresses, free_or_other
-from demo.loop import ChildError, Children, Loop, MissingProgramError
+from demo.loop import ChildError, Children, Loop, MissingProgramError, answers
 from demo.simulator.client import Simulator
 from demo.story import ASK_SECONDS, SILENT_SECONDS, Events, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
@@ -51,9 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _run_real(options.env_file, options.pixelhub_env)
             else:
                 _run_story()
-    except SettingsError as error:
-        fail(_PROGRAM, str(error))
-    except MissingProgramError as error:
+    except (SettingsError, MissingProgramError) as error:
         fail(_PROGRAM, str(error))
     except (ChildError, TimeoutError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
@@ -154,7 +150,8 @@ def _run_story() -> None:
         # Simulated repairs do not belong in the log of real ones.
         "HOOK_LOG_FILE": str(folder / "healthcheck-sessions.log"),
     }
-    settings = load(None, env)
+    # A .env without a gateway must not change the story.
+    settings = load(os.devnull, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
     print(
         f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and two are probed "
@@ -170,9 +167,11 @@ def _run_story() -> None:
             {**env, "SIMULATOR_SECRET": secret},
         )
         simulator = Simulator(f"http://{simulator_at}")
-        _wait_for(simulator, simulator_process)
+        while not answers(f"http://{simulator_at}/sim/state"):
+            simulator_process.check()
+            time.sleep(_PAUSE / 5)
         env |= make_channels(simulator)
-        with Loop(folder, _addresses(settings), env, token) as loop:
+        with Loop(folder, _addresses(settings), env, token, os.devnull) as loop:
             loop.wait_until_ready()
             _print_urls(loop, settings, token)
             print(f"  simulator      http://{simulator_at}/sim/state", flush=True)
@@ -190,18 +189,6 @@ def _run_story() -> None:
             _follow(loop, events)
     finally:
         simulator_process.stop()
-
-
-def _wait_for(simulator: Simulator, process: Children) -> None:
-    """Wait until the simulator answers; raise ChildError if it has ended."""
-    while True:
-        process.check()
-        try:
-            simulator.state()
-        except requests.RequestException:
-            time.sleep(_PAUSE / 5)
-        else:
-            return
 
 
 def _addresses(settings: Settings) -> Addresses:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ class Story:
     parts: list[Part] = field(default_factory=_parts)
     _began: float = 0.0
     _proved: bool = False
+    _told: list[tuple[float, str, str]] = field(default_factory=list)
 
     def prepare(self) -> None:
         """Wait until Prometheus has the age of each channel's last message."""
@@ -184,6 +186,7 @@ class Story:
         for part in self.parts:
             getattr(self.simulator, part.action)(part.channel)
             self._tell(0.0, part.channel, part.happened)
+        self._print()
         until = time.monotonic() + _STORY_SECONDS
         while not all(part.is_over for part in self.parts):
             self._pause(until, "the end of the story")
@@ -193,6 +196,7 @@ class Story:
             self._look_at_probe()
             for part in self.parts:
                 self._scan_if_due(part)
+            self._print()
 
     def table(self) -> str:
         """Return a table of each channel's failure and times in seconds."""
@@ -203,9 +207,11 @@ class Story:
         ]
         rows.append((HEALTHY_CHANNEL, "nothing, and nothing was done", "-", "-", "-"))
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-        head = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
-        return "\n".join([head, "  ".join("-" * width for width in widths), *lines])
+        lines = (header, ["-" * width for width in widths], *rows)
+        return "\n".join(
+            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
 
     def _look_at_calls(self) -> None:
         for call in self.simulator.requests("qr"):
@@ -266,9 +272,14 @@ class Story:
             raise TimeoutError(f"waited too long for {what}")
         time.sleep(_PAUSE)
 
-    @staticmethod
-    def _tell(seconds: float, channel: str, text: str) -> None:
-        print(f"{max(0.0, seconds):7.1f} s  {channel:16}  {text}", flush=True)
+    def _tell(self, seconds: float, channel: str, text: str) -> None:
+        self._told.append((max(0.0, seconds), channel, text))
+
+    def _print(self) -> None:
+        """Print what was told since the last call, in order of time."""
+        for seconds, channel, text in sorted(self._told, key=itemgetter(0)):
+            print(f"{seconds:7.1f} s  {channel:16}  {text}", flush=True)
+        self._told.clear()
 
 
 def _s(seconds: float | None) -> str:

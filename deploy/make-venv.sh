@@ -38,7 +38,7 @@ fi
 # Debian ships venv without pip unless python3-venv is installed.
 "$python" -c 'import ensurepip, venv' 2>/dev/null || deploy/install-servers.sh python3-venv
 
-echo "setup: making .venv with $("$python" --version)" >&2
+echo "setup: making .venv with $("$python" --version); this takes a minute or two" >&2
 rm -rf .venv
 "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||

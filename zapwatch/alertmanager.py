@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,9 @@ from zapwatch.server import fail
 
 TEST_ALERT = "WhatsAppNotificationTest"
 """Alert name of a test message; the shipped routes send it to people without delay."""
+
+NTFY_MARK = "{{/* ntfy */}}"
+"""Template comment in an entry of Discord whose URL is ntfy's; Alertmanager hides the URL."""
 
 OWN_PATHS = ("/alerts", "/notifications", "/heartbeat")
 """Paths of the hook's webhooks, which do not reach people."""
@@ -54,33 +57,33 @@ class Deliveries:
 
 
 def ways_to_people(config: Mapping[str, Any]) -> Counter[str]:
-    """Count the integrations that reach people: email, telegram, ...
-
-    Every integration counts except the hook's own webhooks.
-    """
-    ways: Counter[str] = Counter()
-    for receiver in config.get("receivers") or ():
-        ways += _entries(receiver, own=False)
-    return ways
+    """Count the ways that reach people: email, telegram, ...; the hook's own webhooks do not."""
+    return Counter(
+        way for entries in _entries(config) for _, way, entry in entries if not is_own(entry)
+    )
 
 
-def deliveries_to_expect(config: Mapping[str, Any]) -> Counter[str]:
-    """Count each integration's deliveries of a message to people, the hook's log included."""
-    expected: Counter[str] = Counter()
-    for receiver in config.get("receivers") or ():
-        if _entries(receiver, own=False):
-            expected += _entries(receiver, own=True)
-    return expected
-
-
-def _entries(receiver: Any, *, own: bool) -> Counter[str]:
-    """Count a receiver's entries by integration; ``own`` includes the hook's webhooks."""
-    found = {
-        key.removesuffix("_configs"): sum(own or not is_own(one) for one in entries or ())
-        for key, entries in (receiver.items() if isinstance(receiver, dict) else ())
-        if key.endswith("_configs")
+def way_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """Map each integration of the receivers for people to its ways: ``discord`` may be ntfy."""
+    found = {(integration, way) for entries in _entries(config) for integration, way, _ in entries}
+    return {
+        integration: ", ".join(sorted(way for one, way in found if one == integration))
+        for integration, _ in sorted(found)
     }
-    return +Counter(found)
+
+
+def _entries(config: Mapping[str, Any]) -> Iterator[list[tuple[str, str, Any]]]:
+    """Yield integration, way and entry of all entries of each receiver that reaches people."""
+    for receiver in config.get("receivers") or ():
+        found = [
+            (integration, "ntfy" if NTFY_MARK in str(entry) else integration, entry)
+            for key, entries in (receiver.items() if isinstance(receiver, dict) else ())
+            for integration, suffix, _ in [key.partition("_configs")]
+            if suffix
+            for entry in entries or ()
+        ]
+        if not all(is_own(entry) for *_, entry in found):
+            yield found
 
 
 def is_own(entry: Any) -> bool:
@@ -305,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(f"Alertmanager notifies people by {', '.join(ways)}")
         if not options.test:
             return 0
-        fates = send_test(api, deliveries_to_expect(config))
+        fates = send_test(api, config)
         for way, fate in fates.items():
             _tell(f"{way}: {_FATES[fate]}")
         return 0 if set(fates.values()) == {Fate.DELIVERED} else 1
@@ -344,17 +347,17 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def send_test(
-    api: AlertmanagerApi, expected: Mapping[str, int], seconds: float = WAIT_SECONDS
-) -> dict[str, Fate]:
-    """Send a test message and wait until each integration has delivered it as often as expected.
+def send_test(api: AlertmanagerApi, config: Mapping[str, Any]) -> dict[str, Fate]:
+    """Send a test message and wait until each entry of the receivers for people has delivered it.
 
-    Returns the result by integration; raises AlertmanagerError if a call to Alertmanager fails.
+    Returns the result by way; raises AlertmanagerError if a call to Alertmanager fails.
     """
+    # The hook's log included.
+    expected = Counter(integration for entries in _entries(config) for integration, *_ in entries)
     before = api.deliveries(_NOTIFY_SECONDS)
     api.send_test(_NOTIFY_SECONDS)
     fates: dict[str, Fate] = dict.fromkeys(expected, Fate.LATE)
-    until = time.monotonic() + seconds
+    until = time.monotonic() + WAIT_SECONDS
     while Fate.LATE in fates.values() and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
         now = api.deliveries(_NOTIFY_SECONDS)
@@ -364,7 +367,8 @@ def send_test(
                 fates[way] = Fate.FAILED
             elif fates[way] is Fate.LATE and new.done - old.done >= count:
                 fates[way] = Fate.DELIVERED
-    return fates
+    names = way_names(config)
+    return {names[integration]: fate for integration, fate in fates.items()}
 
 
 def _tell(line: str, to: TextIO | None = None) -> None:

@@ -158,7 +158,7 @@ def main() -> None:
         "command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below"
     )
     made.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
-    given = made.parse_args()
+    given = made.parse_args(sys.argv[1:] or ["--help"])
     module, first, _ = COMMANDS[given.command]
     program: Callable[[list[str]], int] = importlib.import_module(module).main
     server = importlib.import_module("zapwatch.server")

@@ -24,6 +24,7 @@ from tests.support.machine import CHECKOUT, Machine
 from tests.support.release import ROOT, build
 from zapwatch import __version__
 from zapwatch.config.settings import BY_NAME
+from zapwatch.gateways.registry import ADAPTERS
 
 _FOLDER = ROOT / "deploy" / "container"
 _COMPOSE = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
@@ -145,7 +146,9 @@ def test_the_network_of_their_own_is_reached_on_loopback_only() -> None:
     assert network["image"] == _SERVICES["exporter"]["image"]
     published = {port.rpartition(":")[2] for port in network["ports"]}
     assert all(port.startswith("127.0.0.1:") for port in network["ports"])
-    assert published == {"9861", "9862", "3000"}
+    assert published == {"9861", "9862", _SERVICES["grafana"]["environment"]["GF_SERVER_HTTP_PORT"]}
+    # A gateway on the machine has its usual port already.
+    assert not published & {str(adapter.usual_port) for adapter in ADAPTERS.values()}
     for name, service in services.items():
         assert service["network_mode"] == "service:network"
         listens = "0.0.0.0" in str(service.get("environment"))

@@ -180,6 +180,7 @@ def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) 
     machine.run(f"cp -p {_ENV} {_ENV}.kept")
     said = machine.run(typed).stdout
     assert "systemctl enable --now zapwatch-exporter zapwatch-hook" in said
+    assert "Prometheus: docs/install.md, step 4" in said
     files = f"{_ENV} /etc/prometheus/alertmanager.yml /etc/prometheus/hook-token"
     assert machine.run(f"stat --format '%U %G %a' {files}").stdout == (
         "root zapwatch 640\nroot prometheus 640\nroot prometheus 640\n"

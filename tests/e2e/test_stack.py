@@ -91,12 +91,17 @@ def running_stack(folder: Path, *arguments: str) -> Iterator[RunningStack]:
         stack.process.wait(30)
 
 
-def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> None:
+def test_without_a_gateway_it_tells_the_story_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WPP_GATEWAY_TYPE=evolution\nMESSAGE_SOURCE=none\n")
     with running_stack(tmp_path) as stack:
         stack.wait_for("Everything stays up until Ctrl-C", 300)
         table = stack.text.partition("All channels are well")[2]
         for outcome in ("reconnected", "qr_required", "WhatsAppChannelNeedsQrScan fires"):
             assert outcome in table
+        # Of what is found at once, what came first is printed first.
+        lost = [line for line in table.splitlines() if "Loja Centro" in line]
+        (call,) = (at for at, line in enumerate(lost) if "getQr called" in line)
+        assert call < next(at for at, line in enumerate(lost) if "outcome qr_required" in line)
         for channel in ("pixel12digital", "imobsites", "Loja Centro"):
             assert re.search(rf"^{channel} .*( +[\d.]+ s){{3}} *$", table, re.MULTILINE), table
         # Who is only quiet is asked, and left in peace.

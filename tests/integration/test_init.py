@@ -79,6 +79,8 @@ def _find_the_gateway(person: Terminal, url: str) -> None:
     assert "PixelHub's own gateway" in shown
     assert f"{len(TYPES)}) wwebjs-api" in shown
     person.answer("PixelHub's .env")
+    person.answer("Address of the gateway")
+    assert "WPP_GATEWAY_BASE_URL: A value is required." in person.wait_for("Address of the")
     # No port listens there.
     person.answer("Address of the gateway", f"http://127.0.0.1:{free_port()}")
     person.answer("Its key", SECRET)
@@ -88,7 +90,7 @@ def _find_the_gateway(person: Terminal, url: str) -> None:
     person.answer("PixelHub's .env")
     person.answer("Address of the gateway", url)
     person.answer("Enter keeps the current one", "not-the-key")
-    assert "the key is wrong" in person.answer("Number [1]:")
+    assert "the key is wrong. Copy it again, without blanks.\x1b" in person.answer("Number [1]:")
     person.answer("Number [1]:")
     person.answer("PixelHub's .env")
     person.answer(f"[{url}]")
@@ -164,7 +166,7 @@ class TestEnglish:
             for question in questions:
                 person.answer(question, "1")
             person.answer("Database server", "127.0.0.1")
-            person.stop("Its port", "zapwatch init")
+            person.stop("Its port", "continues from there.")
             assert person.end() == 130
 
 
@@ -186,8 +188,7 @@ class TestPortuguese:
             person.answer(f"Endereço do gateway, com a porta [{simulator.url}]:")
             person.answer("Enter mantém o atual")
             assert "canais: 2" in person.wait_for("Qual fonte de mensagens?")
-            person.stop("Número [1]:", "zapwatch init")
-            assert "o mesmo comando continua dali" in person.wait_for("zapwatch init")
+            person.stop("Número [1]:", "o mesmo comando continua dali.")
             assert person.end() == 130
         # PixelHub's answers stay in PixelHub's file.
         (gateway,) = load(str(tmp_path / ".env"), {}).gateways
@@ -214,13 +215,13 @@ class TestPortuguese:
             person.answer("Número [1]:")
             person.answer("Número [1]:", "2")
             said = person.answer("substituir esse arquivo? (s/N)")
-            assert "as pessoas são avisadas por discord" in said  # as ntfy is configured
+            assert "as pessoas são avisadas por ntfy" in said
             person.answer("O endereço dele (vazio: nenhum)")
             assert person.end() == 0
         assert file.read_text() == written
         config = read_yaml(file)
         assert any("pt-BR" in folder for folder in config["templates"])
-        assert ways_to_people(config) == {"discord": 1}
+        assert ways_to_people(config) == {"ntfy": 1}
 
 
 class TestFlags:
@@ -237,7 +238,8 @@ class TestFlags:
             f"--tell webhook url={inbox.http}/mine",
         )
         said = _flags(tmp_path, simulator.url, *" ".join(ways).split(), "--address", _PAGE)
-        for way in ("telegram", "email", "slack", "discord", "webhook"):
+        # Alertmanager counts ntfy's deliveries as Discord's.
+        for way in ("telegram", "email", "slack", "discord, ntfy", "webhook"):
             assert f"✓ {way}: delivered" in said
         assert inbox.counts == (1, 1, 1)
         # ntfy's templates read these two texts.
@@ -247,6 +249,44 @@ class TestFlags:
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
+    def test_ntfy_is_named_where_it_fails(self, simulator: Simulator, tmp_path: Path) -> None:
+        nowhere = f"url=http://127.0.0.1:{free_port()}/topic"
+        said = _flags(tmp_path, simulator.url, "--tell", "ntfy", nowhere, code=1)
+        assert "✗ ntfy\n    ntfy: " in said
+        assert "discord" not in said
+
+    def test_each_step_says_what_it_chose_and_which_flag_changes_it(
+        self, simulator: Simulator, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        said = _flags(tmp_path, simulator.url, "--set", "MESSAGE_SOURCE=None")
+        assert "✓ None: only drops are detected\n" in said
+        assert "  For now: the log of the Zapwatch server (--tell)\n" in said
+        assert "  no one (--set HEARTBEAT_URL=...)\n" in said
+        beat = f"HEARTBEAT_URL={inbox.http}/beat"
+        assert "✓ HEARTBEAT_URL\n" in _flags(tmp_path, simulator.url, "--set", beat)
+
+    @pytest.mark.parametrize("name", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET"])
+    def test_a_missing_setting_names_its_flag(self, tmp_path: Path, name: str) -> None:
+        # Names of types are read in any case.
+        flags = ("WPP_GATEWAY_TYPE=WAHA", "WPP_GATEWAY_BASE_URL=http://127.0.0.1:1")
+        kept = [part for flag in flags if not flag.startswith(name) for part in ("--set", flag)]
+        command = ("zapwatch.setup.command", "--yes", *kept)
+        done = run_here(tmp_path, *command, settings=_ENGLISH)
+        assert done.returncode == 2
+        assert done.stderr == f"init: --set {name}=...: A value is required.\n"
+
+    def test_the_name_of_a_type_may_have_capitals(self, tmp_path: Path) -> None:
+        url = f"http://127.0.0.1:{free_port()}"
+        said = _flags(tmp_path, url, "--set", "WPP_GATEWAY_TYPE=WAHA", code=1)
+        assert "Its usual port: 3000\n" in said
+
+    def test_a_path_too_many_is_likely_where_an_answer_has_no_list(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        said = _flags(tmp_path, f"{simulator.url}/manager", code=1)
+        assert "✗ http: HTTP 404" in said
+        assert "Does the address end with the port?" in said
+
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
         simulator.put_channel("ob\u202era")
         _flags(tmp_path, simulator.url, "--tell", "webhook", "url=http://127.0.0.1:1", code=1)
@@ -255,7 +295,24 @@ class TestFlags:
         said = _flags(tmp_path, simulator.url)
         assert "ob\\u202era (connected)" in said
         assert "people are notified by webhook" in said
+        for ignored in (("--tell", "ntfy", "url=http://127.0.0.1:1"), ("--address", _PAGE)):
+            said = _flags(tmp_path, simulator.url, *ignored, code=1)
+            assert "✗ That file stays as it is; --overwrite replaces it." in said
         assert [path.read_text() for path in files] == before
+
+    def test_a_file_of_several_gateways_needs_no_settings_beside_it(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        several, env = tmp_path / "gateways.yaml", tmp_path / ".env"
+        command = ("zapwatch.setup.command", "--yes", "--set", f"GATEWAYS_FILE={several}")
+        done = run_here(tmp_path, *command, settings=_ENGLISH)
+        assert (done.returncode, env.exists()) == (2, False)
+        assert f"GATEWAYS_FILE: {several} cannot be read" in done.stderr
+        gateway = f"name: a, type: wrapper, url: '{simulator.url}', secret: {SECRET}"
+        several.write_text(f"gateways: [{{{gateway}, messages: none}}]\n")
+        done = run_here(tmp_path, *command, settings=_ENGLISH)
+        assert done.returncode == 0, done
+        assert [one.name for one in load(str(env), {}).gateways] == ["a"]
 
     def test_settings_and_alertmanager_agree_on_the_token(
         self, simulator: Simulator, tmp_path: Path
@@ -357,6 +414,11 @@ class TestFlags:
         assert load(str(env), {}).hook_token == "a-token-that-is-not-real"
         assert (tmp_path / "etc" / "hook-token").read_text() == "a-token-that-is-not-real"
 
+    def test_a_file_in_another_encoding_is_named_with_what_to_do(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_bytes("# configuração\n".encode("latin-1"))
+        said = _flags(tmp_path, "http://127.0.0.1:1", code=2)
+        assert said.startswith("init: .env is not UTF-8 text: save it as UTF-8")
+
     def test_a_new_key_replaces_the_file_that_held_the_old_one_once_it_is_right(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
@@ -386,6 +448,13 @@ class TestFlags:
         line = _flags(tmp_path, "http://127.0.0.1:1", *flags.split(), code=2)
         assert said in line
         assert len(line.splitlines()) == 1
+
+    @pytest.mark.parametrize("name", ["HOOK_TOKEN", "MESSAGES_TOKEN"])
+    def test_a_token_that_the_programs_refuse_is_refused(
+        self, simulator: Simulator, tmp_path: Path, name: str
+    ) -> None:
+        said = _flags(tmp_path, simulator.url, "--set", f"{name}=aaaaaaaaaaaaaaaaaaaa", code=2)
+        assert f"init: {name} can be guessed: " in said
 
     def test_without_a_terminal_it_ends_with_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

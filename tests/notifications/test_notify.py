@@ -22,6 +22,7 @@ from tests.support.shipped import ALERTMANAGER, read_yaml
 from tests.support.site import NOBODY, Site
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import main, ways_to_people
+from zapwatch.setup.ways import WAYS
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -76,10 +77,14 @@ def test_a_way_that_fails_is_named(
 ) -> None:
     config = read_yaml(alertmanager.file)
     config["receivers"][-1]["telegram_configs"][0]["api_url"] = "http://127.0.0.1:1"
+    # An entry of Discord, whose address Alertmanager does not show.
+    key, ntfy = WAYS["ntfy"].build({"url": "http://127.0.0.1:1/topic", "token": ""}, "")
+    config["receivers"][-1][key] = [ntfy]
     alertmanager.file.write_text(yaml.safe_dump(config))
     assert main(["--reload", "--test"]) == 1
     said = capsys.readouterr().out
     assert "telegram: failed" in said
+    assert "ntfy: failed" in said
     assert "slack: delivered" in said
 
 

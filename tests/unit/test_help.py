@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -17,7 +18,7 @@ import exporter.__main__
 import reconnect_hook.__main__
 import zapwatch.gateways.__main__
 from zapwatch import __version__
-from zapwatch.cli import COMMANDS
+from zapwatch.cli import COMMANDS, main
 from zapwatch.config.settings import SETTINGS
 
 _PROGRAMS: dict[str, Callable[[], int]] = {
@@ -96,6 +97,18 @@ def test_it_has_the_version(
     with pytest.raises(SystemExit) as ended:
         _PROGRAMS[program]()
     assert (ended.value.code, capsys.readouterr().out) == (0, f"zapwatch {__version__}\n")
+
+
+def test_without_a_command_all_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["zapwatch"])
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", _COMMANDS)

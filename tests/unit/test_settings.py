@@ -694,6 +694,8 @@ def _at(**values: str) -> Settings:
 
 
 def test_a_link_begins_with_the_external_url() -> None:
+    wrong = "HOOK_EXTERNAL_URL must look like https://example.com/zapwatch"
+    assert _error({**_LEAST, "HOOK_EXTERNAL_URL": "example.com"}) == wrong
     given = _at(HOOK_EXTERNAL_URL="https://example.com:8443/zap/watch/")
     assert hook_link(given) == "https://example.com:8443/zap/watch/"
     link = hook_link(given, "/channels/Loja São/1?", gateway="a&b")

@@ -115,9 +115,14 @@ _TOKEN_CHARACTERS = 16
 _TOKEN_DIFFERENT = 6
 
 
+def can_be_guessed(token: str) -> bool:
+    """Whether a token is too short or too uniform."""
+    return len(token) < _TOKEN_CHARACTERS or len(set(token)) < _TOKEN_DIFFERENT
+
+
 def check_strength(setting: str, token: str) -> None:
     """Raise SettingsError for a token that could be guessed."""
-    if len(token) < _TOKEN_CHARACTERS or len(set(token)) < _TOKEN_DIFFERENT:
+    if can_be_guessed(token):
         raise SettingsError(
             f"{setting} can be guessed: choose at least {_TOKEN_CHARACTERS} random characters, "
             "such as those of 'openssl rand -hex 32'"
@@ -158,7 +163,9 @@ class Reader:
         """Return the stripped text, or the default."""
         value = self._values.get(name, "").strip() or default
         if value is None:
-            raise self.wrong(name, "is not set: put it into .env or the environment")
+            raise self.wrong(
+                name, "is not set: run zapwatch init, or put it into .env or the environment"
+            )
         return value
 
     def verbatim(self, name: str, default: str | None = None) -> str:
@@ -224,7 +231,7 @@ class Reader:
         """Return an http(s) URL whose path matches PATH_PREFIX, empty if unset."""
         if not self.text(name, default):
             return ""
-        value = self.base_url(name)
+        value = self.base_url(name, "https://example.com/zapwatch")
         path = urlsplit(value).path
         if path and not PATH_PREFIX.fullmatch(path):
             raise self.wrong(name, "may have only letters, digits, . _ ~ and - in its path")

@@ -15,7 +15,13 @@ from sqlalchemy.exc import ArgumentError
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config.files import read_web_config
 from zapwatch.config.load import ENVIRONMENT, load
-from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, fingerprint
+from zapwatch.config.readers import (
+    MessageSourceKind,
+    Reader,
+    SettingsError,
+    can_be_guessed,
+    fingerprint,
+)
 from zapwatch.config.settings import (
     BY_KEY,
     ONE_GATEWAY,
@@ -27,7 +33,6 @@ from zapwatch.config.settings import (
 )
 from zapwatch.server import fail
 
-_SHORTEST_TOKEN = 16  # characters
 _OTHERS_MAY_READ_OR_WRITE = 0o006
 
 
@@ -151,10 +156,13 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         f"MESSAGES_TOKEN of {gateway.name}": gateway.messages_token for gateway in settings.gateways
     }
     for name, token in tokens.items():
-        if 0 < len(token) < _SHORTEST_TOKEN:
-            yield f"{name} has {len(token)} characters: take a random one of 32 or more"
+        if token and can_be_guessed(token):
+            yield f"{name} can be guessed: take a random one of 32 characters or more"
     yield from _reused(settings)
-    yield from map(_open_file, filter(_is_open, _files_with_secrets(settings)))
+    yield from (
+        f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
+        for file in filter(_is_open, _files_with_secrets(settings))
+    )
     has_tls = _has_tls(settings)
     if not (has_tls or settings.hook_trusted_proxy or _is_loopback(settings.hook_listen.host)):
         yield (
@@ -220,10 +228,6 @@ def _is_open(file: str) -> bool:
         return bool(Path(file).stat().st_mode & _OTHERS_MAY_READ_OR_WRITE)
     except OSError:
         return False
-
-
-def _open_file(file: str) -> str:
-    return f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
 
 
 def _is_readable(url: str) -> bool:

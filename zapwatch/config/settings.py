@@ -191,28 +191,9 @@ SETTINGS = (
         "its port",
         pixelhub=True,
     ),
-    Setting(
-        "DB_NAME",
-        Reader.text,
-        "pixel_hub",
-        "its database",
-        pixelhub=True,
-    ),
-    Setting(
-        "DB_USER",
-        Reader.text,
-        None,
-        "its user",
-        pixelhub=True,
-    ),
-    Setting(
-        "DB_PASS",
-        Reader.verbatim,
-        "",
-        "that user's password",
-        secret=True,
-        pixelhub=True,
-    ),
+    Setting("DB_NAME", Reader.text, "pixel_hub", "its database", pixelhub=True),
+    Setting("DB_USER", Reader.text, None, "its user", pixelhub=True),
+    Setting("DB_PASS", Reader.verbatim, "", "that user's password", secret=True, pixelhub=True),
     Setting(
         "DB_CHARSET",
         Reader.charset,
@@ -341,24 +322,14 @@ SETTINGS = (
         "adaptive: the exporter's file of what it has learned; with several gateways, the "
         "gateway's name is added to its name",
     ),
-    Setting(
-        "EXPORTER_LISTEN",
-        Reader.listen,
-        "127.0.0.1:9861",
-        "address of the exporter's server",
-    ),
+    Setting("EXPORTER_LISTEN", Reader.listen, "127.0.0.1:9861", "address of the exporter's server"),
     Setting(
         "EXPORTER_POLL_SECONDS",
         partial(Reader.number, above=0, most=MOST_SECONDS),
         "5",
         "pause between two polls, or as long as the poll took if that is longer",
     ),
-    Setting(
-        "HOOK_LISTEN",
-        Reader.listen,
-        "127.0.0.1:9862",
-        "address of the hook's server",
-    ),
+    Setting("HOOK_LISTEN", Reader.listen, "127.0.0.1:9862", "address of the hook's server"),
     Setting(
         "HOOK_TOKEN",
         Reader.header,

@@ -23,8 +23,8 @@ from zapwatch.config.files import (
     secret_in,
 )
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
-from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError
-from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
+from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, check_strength
+from zapwatch.config.settings import BY_NAME, ONE_GATEWAY, PIXELHUB, Settings
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.message import MessageLogError
@@ -65,10 +65,9 @@ _NAMES = {
 """Display names of gateway types that differ from the type."""
 _SOURCES = {
     "wrapper": (MessageSourceKind.LOG, MessageSourceKind.EVENTS),
-    "wppconnect": (MessageSourceKind.EVENTS,),
-    "evolution": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
-    "waha": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
-    "openwa": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
+    **dict.fromkeys(
+        ("evolution", "waha", "openwa"), (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY)
+    ),
     "whapi": (MessageSourceKind.LOG, MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
 }
 """Message sources of each type of gateway, the best first; other types have events."""
@@ -92,10 +91,7 @@ def main(arguments: Sequence[str] | None = None, *, runs_next: bool = False) -> 
         return 2
     except StoppedError:
         console.say()
-        console.say(
-            _("Stopped. Tested answers are kept; the same command continues from there:")
-            + " zapwatch init"
-        )
+        console.say(_("Stopped. Tested answers are kept; the same command continues from there."))
         return _STOPPED
 
 
@@ -212,6 +208,11 @@ class Setup:
         wins = {name: value for name, value in read_secrets(own).items() if value}
         return {**read_secrets(theirs), **wins}
 
+    @property
+    def _kind(self) -> str:
+        """The type of the gateway; raises SettingsError."""
+        return str(BY_NAME["WPP_GATEWAY_TYPE"].read(Reader(self._values())))
+
     def _parsed(self, *, needs_log: bool = False) -> Settings:
         return parse(self._values(), needs_log=needs_log)
 
@@ -221,6 +222,9 @@ class Setup:
         known = self._value(name)
 
         def check(answer: str) -> None:
+            if not answer and row.default is None:
+                flag = f"--set {name}=..." if self._console.assume else name
+                raise SettingsError(f"{flag}: " + _("A value is required."))
             row.read(Reader({name: answer}))
 
         if name in self._given:
@@ -284,6 +288,10 @@ class Setup:
     def _gateway(self) -> bool:
         self._title("1/4", _("The gateway"))
         if self._value("GATEWAYS_FILE"):
+            if not self._env.values:
+                # The example's own gateway must not be beside those of the file.
+                self._pending |= dict.fromkeys(ONE_GATEWAY, "")
+            self._parsed()
             self._console.say(_("GATEWAYS_FILE names several gateways; they stay as they are."))
             return True
         is_given = any(name.startswith("WPP_GATEWAY_") for name in self._given)
@@ -294,13 +302,14 @@ class Setup:
 
     def _ask_gateway(self) -> bool:
         names = _NAMES | {"wrapper": _("PixelHub's own gateway (WPPConnect behind PixelHub)")}
-        kind = self._given.get("WPP_GATEWAY_TYPE") or self._console.choice(
-            _("Which gateway do you run?"),
-            [(kind, names.get(kind, kind)) for kind in TYPES],
-            self._value("WPP_GATEWAY_TYPE") or "wrapper",
+        self._pending["WPP_GATEWAY_TYPE"] = self._given.get("WPP_GATEWAY_TYPE") or (
+            self._console.choice(
+                _("Which gateway do you run?"),
+                [(kind, names.get(kind, kind)) for kind in TYPES],
+                self._value("WPP_GATEWAY_TYPE").lower() or "wrapper",
+            )
         )
-        BY_NAME["WPP_GATEWAY_TYPE"].read(Reader({"WPP_GATEWAY_TYPE": kind}))
-        self._pending["WPP_GATEWAY_TYPE"] = kind
+        kind = self._kind
         if kind in {"wrapper", "whapi"}:
             self._pixelhub()
         if kind in PUBLIC_URLS:
@@ -309,7 +318,9 @@ class Setup:
         self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
         if kind in NAMED_CHANNELS:
             self._ask("WPP_GATEWAY_NAME", _("Name of the channel"))
-        self._ask("WPP_GATEWAY_SECRET", _("Its key (secret, API key or token)"))
+        self._ask(
+            "WPP_GATEWAY_SECRET", _("Its key (secret, API key or token; any word if it has none)")
+        )
         return self._try_gateway()
 
     def _pixelhub(self) -> None:
@@ -322,20 +333,19 @@ class Setup:
             if path and not PIXELHUB & parse_pixelhub_env(found).keys():
                 raise SettingsError(_("PixelHub's settings are not in that file."))
 
-        given = self._given.get("PIXELHUB_ENV")
-        if given is not None:
-            check(given)
-        path = given or self._console.text(
+        path = self._given.get("PIXELHUB_ENV") or self._console.text(
             _("PixelHub's .env, if it is on this machine (empty: none)"), known, check
         )
-        self._pending["PIXELHUB_ENV"] = _absolute(path)
-        if path and self._has_services and not services_may_read(_absolute(path)):
+        check(path)
+        path = _absolute(path)
+        self._pending["PIXELHUB_ENV"] = path
+        if path and self._has_services and not services_may_read(path):
             question = _(
                 "The services' user zapwatch cannot read that file. Add it to the file's group?"
             )
             if self._console.confirm(question, default=True):
-                join_group(_absolute(path))
-            if not services_may_read(_absolute(path)):
+                join_group(path)
+            if not services_may_read(path):
                 self._console.warn(_("zapwatch still cannot read it:") + f" {path}")
 
     def _try_gateway(self) -> bool:
@@ -349,8 +359,7 @@ class Setup:
                 return bool(self._value("INFRA_SECRET_KEY")) and self._try_gateway()
             return False
         except GatewayError as error:
-            kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
-            likely = dialog.hint(kind, error.reason)
+            likely = dialog.hint(self._kind, error.reason)
             self._console.warn(f"✗ {error.reason}: {error.detail}")
             self._console.warn("  " + _("Most likely:") + f" {likely}")
             return False
@@ -363,33 +372,35 @@ class Setup:
         return True
 
     def _messages(self) -> bool:
-        self._title("2/4", _("Messages: they reveal a frozen session"))
         if self._value("GATEWAYS_FILE"):
             return True
-        kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
+        self._title("2/4", _("Messages: they reveal a frozen session"))
         texts = {
             MessageSourceKind.LOG: _("PixelHub's table webhook_raw_logs"),
             MessageSourceKind.EVENTS: _("The gateway posts its events to Zapwatch"),
             MessageSourceKind.ACTIVITY: _("The gateway's channel list (less exact, no setup)"),
             MessageSourceKind.NONE: _("None: only drops are detected"),
         }
-        sources = (*_SOURCES.get(kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
-        has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
-        known = self._env.values.get("MESSAGE_SOURCE", "") if has_source else ""
-        known = known or sources[0]
+        sources = (*_SOURCES.get(self._kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
+        known = self._env.values.get("MESSAGE_SOURCE", "").lower()
+        known = known if known in sources else sources[0]
         url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
         if known == MessageSourceKind.LOG and url.lower() == "none":
             known = MessageSourceKind.NONE
 
         def ask() -> bool:
-            source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
+            answer = self._given.get("MESSAGE_SOURCE") or self._console.choice(
                 _("Which message source?"), [(one.value, texts[one]) for one in sources], known
             )
-            BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
-            self._pending["MESSAGE_SOURCE"] = source
-            if source == MessageSourceKind.LOG:
-                self._database()
-            return self._try_messages(source)
+            source = BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": answer}))
+            self._pending["MESSAGE_SOURCE"] = source.value
+            if source is MessageSourceKind.LOG:
+                return self._try_log()
+            if source is MessageSourceKind.EVENTS:
+                self._show_events_address()
+            else:
+                self._console.say(f"✓ {texts[source]}")
+            return True
 
         return self._until_it_works(ask)
 
@@ -408,20 +419,20 @@ class Setup:
         self._ask("DB_USER", _("User"), "zapwatch")
         self._ask("DB_PASS", _("Password"))
 
-    def _try_messages(self, source: str) -> bool:
-        if source == MessageSourceKind.EVENTS:
-            if not self._value("MESSAGES_TOKEN"):
-                self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
-            settings = self._parsed()
-            (gateway,) = settings.gateways
-            name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
-            self._console.say(_("✓ Make the gateway post its events to this address:"))
-            exporter = local_address(settings, settings.exporter_listen)
-            self._console.say(f"  {exporter}/messages/{name}?token={token}")
-            self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
-            return True
-        if source != MessageSourceKind.LOG:
-            return True
+    def _show_events_address(self) -> None:
+        if not self._value("MESSAGES_TOKEN"):
+            self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
+        settings = self._parsed()
+        (gateway,) = settings.gateways
+        check_strength("MESSAGES_TOKEN", gateway.messages_token)
+        name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
+        self._console.say(_("✓ Make the gateway post its events to this address:"))
+        exporter = local_address(settings, settings.exporter_listen)
+        self._console.say(f"  {exporter}/messages/{name}?token={token}")
+        self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
+
+    def _try_log(self) -> bool:
+        self._database()
         try:
             heard = dialog.count_recent(self._parsed(needs_log=True))
         except (SettingsError, MessageLogError) as error:
@@ -432,11 +443,15 @@ class Setup:
         return True
 
     def _token(self) -> None:
-        """Ensure a HOOK_TOKEN, the page's password, which Alertmanager sends too."""
+        """Ensure a HOOK_TOKEN, the page's password, which Alertmanager sends too.
+
+        Raises SettingsError if it can be guessed.
+        """
         given = self._given.get("HOOK_TOKEN")
         if given or not self._value("HOOK_TOKEN"):
             # Alertmanager's existing token, since its file may stay.
             self._note("HOOK_TOKEN", given or self._files.kept_token() or secrets.token_hex(16))
+        check_strength("HOOK_TOKEN", self._value("HOOK_TOKEN"))
         self._keep()
 
     def _people(self) -> bool:
@@ -450,12 +465,17 @@ class Setup:
             self._files.change_token(self._value("HOOK_TOKEN"))
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()
+            is_ignored = self._told or (self._options.address and not self._files.is_foreign)
+            if console.assume and is_ignored:
+                console.warn("✗ " + _("That file stays as it is; --overwrite replaces it."))
+                return False
             return True
         page = self._page_address()
         chosen = list(self._told)
-        works = True
         while True:
-            if not chosen and not console.assume:
+            if not chosen and console.assume:
+                console.say("  " + _("For now: the log of the Zapwatch server") + " (--tell)")
+            elif not chosen:
                 chosen = self._choose_ways()
             people = [WAYS[name].build(values, page) for name, values in chosen]
             settings = self._parsed()
@@ -491,16 +511,14 @@ class Setup:
         def check(answer: str) -> None:
             Reader({_("The address"): answer}).external_url(_("The address"))
 
-        page = self._options.address
-        if page:
-            check(page)
-        else:
-            question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
-            page = self._console.text(question, default, check)
+        question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
+        page: str = self._options.address or self._console.text(question, default, check)
+        check(page)
+        page = page.rstrip("/")
         # The default does not know the environment's HOOK_LISTEN.
-        if page.rstrip("/") != default or os.environ.get("HOOK_LISTEN"):
-            self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
-        return str(page).rstrip("/")
+        if page != default or os.environ.get("HOOK_LISTEN"):
+            self._note("HOOK_EXTERNAL_URL", page)
+        return page
 
     def _choose_ways(self) -> list[tuple[str, dict[str, str]]]:
         chosen: list[tuple[str, dict[str, str]]] = []
@@ -553,6 +571,10 @@ class Setup:
             why = dialog.try_heartbeat(url) if url else ""
             if why:
                 console.warn(f"✗ {why}")
+            elif url:
+                console.say("✓ HEARTBEAT_URL")
+            elif console.assume:
+                console.say(f"  {_('no one')} (--set HEARTBEAT_URL=...)")
             return not why
 
         return self._until_it_works(ask)
@@ -578,6 +600,7 @@ class Setup:
             say("  systemctl enable --now zapwatch-exporter zapwatch-hook")
             if self._written:
                 say("  systemctl reload prometheus-alertmanager")
+            say("  " + _("Prometheus: docs/install.md, step 4"))
         elif self._env.path.resolve().parent == INSTALLED:
             say("  docker compose up --detach --build --wait")
         elif in_checkout():

@@ -24,9 +24,9 @@ from zapwatch.alertmanager import (
     AlertmanagerApi,
     AlertmanagerError,
     Fate,
-    deliveries_to_expect,
     is_own,
     send_test,
+    way_names,
 )
 from zapwatch.channels import Channel, folded
 from zapwatch.cli import printable
@@ -91,37 +91,28 @@ class Console:
         """Print an error; to stderr if ``assume``."""
         click.secho(printable(text), fg="red", err=self.assume)
 
-    def text(self, question: str, default: str = "", check: Check = accept) -> str:
+    def text(
+        self, question: str, default: str = "", check: Check = accept, *, hidden: bool = False
+    ) -> str:
         """Prompt for a line until ``check`` accepts it."""
-        if self.assume:
-            check(default)
-            return default
-        while True:
-            answer = self._prompt(question, default).strip()
-            if self._is_right(answer, check):
+        while not self.assume:
+            answer = self._prompt(question, default, hidden=hidden).strip()
+            try:
+                check(answer)
+            except SettingsError as error:
+                self.warn(str(error))
+            else:
                 return answer
+        check(default)
+        return default
 
     def secret(self, question: str, present: str = "", check: Check = accept) -> str:
         """Prompt without echo until ``check`` accepts the answer; Enter keeps ``present``."""
-        if self.assume:
-            check(present)
-            return present
         if present:
             question += " (" + _("Enter keeps the current one") + f": {fingerprint(present)})"
         else:
             question += " " + _("(not shown)")
-        while True:
-            answer = self._prompt(question, hidden=True).strip() or present
-            if self._is_right(answer, check):
-                return answer
-
-    def _is_right(self, answer: str, check: Check) -> bool:
-        try:
-            check(answer)
-        except SettingsError as error:
-            self.warn(str(error))
-            return False
-        return True
+        return self.text(question, present, check, hidden=True)
 
     def choice(self, question: str, options: Sequence[tuple[str, str]], default: str) -> str:
         """Prompt for one of the options, pairs of value and label; return its value."""
@@ -164,7 +155,10 @@ class Console:
     def _prompt(self, question: str, default: str = "", *, hidden: bool = False) -> str:
         try:
             answer: str = click.prompt(
-                question, default=default, show_default=bool(default), hide_input=hidden
+                question,
+                default=default,
+                show_default=bool(default) and not hidden,
+                hide_input=hidden,
             )
         except click.Abort:
             raise StoppedError from None
@@ -194,28 +188,25 @@ def list_channels(settings: Settings) -> list[Channel]:
 
 def hint(kind: str, reason: GatewayErrorKind) -> str:
     """Return the most likely reason why the channel list failed."""
-    port = ADAPTERS[kind].usual_port
-    return (
-        {
-            GatewayErrorKind.TIMEOUT: _("it hangs, or a firewall drops what is sent to this port."),
-            GatewayErrorKind.CONNECTION: _(
-                "nothing answers there. Is the port right, and does the gateway run?"
-            ),
-            GatewayErrorKind.TLS: _("the certificate. Is it https, and the host's own name?"),
-            GatewayErrorKind.UNAUTHORIZED: _("the key is wrong. Copy it again, without blanks."),
-            GatewayErrorKind.HTML: _("a web server answered, not the gateway. Is the port right?"),
-            GatewayErrorKind.HTTP: _(
-                "the gateway answered, but not with its list. Look at its log."
-            ),
-            GatewayErrorKind.INVALID: _(
-                "the answer is no channel list. Is this the gateway's address?"
-            ),
-            GatewayErrorKind.LIMIT: _("the gateway takes no more requests for now."),
-        }[reason]
-        + " "
-        + _("Its usual port:")
-        + f" {port}"
-    )
+    reasons = {
+        GatewayErrorKind.TIMEOUT: _("it hangs, or a firewall drops what is sent to this port."),
+        GatewayErrorKind.CONNECTION: _(
+            "nothing answers there. Is the port right, and does the gateway run?"
+        ),
+        GatewayErrorKind.TLS: _("the certificate. Is it https, and the host's own name?"),
+        GatewayErrorKind.UNAUTHORIZED: _("the key is wrong. Copy it again, without blanks."),
+        GatewayErrorKind.HTML: _("a web server answered, not the gateway. Is the port right?"),
+        GatewayErrorKind.HTTP: _(
+            "an answer without the list. Is the type right? Does the address end with the port?"
+        ),
+        GatewayErrorKind.INVALID: _(
+            "the answer is no channel list. Is this the gateway's address?"
+        ),
+        GatewayErrorKind.LIMIT: _("the gateway takes no more requests for now."),
+    }
+    if reason in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}:
+        return reasons[reason]
+    return f"{reasons[reason]} {_('Its usual port:')} {ADAPTERS[kind].usual_port}"
 
 
 def count_recent(settings: Settings) -> int:
@@ -283,7 +274,7 @@ def send_trial(
         try:
             api = AlertmanagerApi(f"http://{at}")
             _wait_until_ready(api, process, log)
-            fates = send_test(api, deliveries_to_expect(trial))
+            fates = send_test(api, trial)
         finally:
             process.terminate()
             try:
@@ -293,7 +284,7 @@ def send_trial(
                 process.wait()
         for way, fate in fates.items():
             tell(f"✓ {way}: " + _("delivered") if fate is Fate.DELIVERED else f"✗ {way}")
-        for line in _errors(log):
+        for line in _errors(log, way_names(trial)):
             tell(line)
         return set(fates.values()) == {Fate.DELIVERED}
 
@@ -328,13 +319,13 @@ def _wait_until_ready(api: AlertmanagerApi, process: subprocess.Popen[bytes], lo
             return
 
 
-def _errors(log: Path) -> list[str]:
+def _errors(log: Path, ways: Mapping[str, str]) -> list[str]:
     """Return Alertmanager's last error of each failed integration."""
     said = {}
     for line in log.read_text(errors="replace").splitlines():
         integration, error = _INTEGRATION.search(line), _ERROR.search(line)
         if error:
-            name = integration[1] if integration else "alertmanager"
+            name = ways.get(integration[1], integration[1]) if integration else "alertmanager"
             # The address that was called may contain a secret.
             why = _CALLED.sub("", error[1].replace('\\"', '"'))
             said[name] = f"  {name}: {one_line(why)}"

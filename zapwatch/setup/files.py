@@ -17,7 +17,7 @@ import yaml
 from cryptography import x509
 
 from zapwatch.alertmanager import ways_to_people
-from zapwatch.config.files import parse_own_env
+from zapwatch.config.files import parse_own_env, read_env_text
 from zapwatch.config.readers import SettingsError
 from zapwatch.config.settings import PIXELHUB
 
@@ -58,10 +58,7 @@ class EnvFile:
     def __init__(self, path: Path) -> None:
         """Read the file if it exists; raise SettingsError."""
         self.path = path
-        try:
-            self._text = path.read_text(encoding="utf-8") if path.exists() else None
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"{path} cannot be read: {error}") from None
+        self._text = read_env_text(str(path), "--env-file") if path.exists() else None
         self._example = parse_own_env(_example(), "")
         self.values = parse_own_env(self._text, str(path)) if self._text is not None else {}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from zapwatch.alertmanager import NTFY_MARK
 from zapwatch.config.readers import SettingsError
 from zapwatch.setup.dialog import Check, _, accept
 
@@ -132,6 +133,7 @@ def _ntfy(values: Mapping[str, str], page: str) -> tuple[str, dict[str, Any]]:
     url = values["url"]
     url += f"&{query}" if urlsplit(url).query else f"?{query}"
     key, entry = _discord({"webhook_url": url}, page)
+    entry["message"] += NTFY_MARK
     if values["token"]:
         entry["http_config"] = {"authorization": {"credentials": values["token"]}}
     return key, entry
