@@ -61,10 +61,7 @@
       setText($("time", age), `${Math.floor(seconds / size)} ${symbol}`);
       const bar = $(".bar", age);
       if (!bar) continue;
-      const limit = Number(age.dataset.limit);
-      const [, limitSize, limitSymbol] = units.find(([, size]) => limit % size === 0);
-      setText($(".limited", age), `/ ${limit / limitSize} ${limitSymbol}`);
-      const part = seconds / limit;
+      const part = seconds / Number(age.dataset.limit);
       bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
       bar.classList.toggle("near", part > 0.75 && part <= 1);
       bar.classList.toggle("over", part > 1);
