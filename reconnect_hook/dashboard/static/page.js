@@ -33,7 +33,7 @@
 
   function ago(seconds) {
     const [unit, size, symbol] = unitOf(seconds);
-    const words = relative.format(-Math.round(seconds / size), unit);
+    const words = relative.format(-Math.trunc(seconds / size), unit);
     return words.replace(/(\d)\s+\p{L}+/u, `$1 ${symbol}`);  // "9 hours ago" to "9 h ago"
   }
 
@@ -364,6 +364,7 @@
       close.textContent = dialog.dataset.close;
       close.addEventListener("click", () => dialog.close());
       dialog.replaceChildren(body, close);
+      dialog.scrollTop = 0;
       links(dialog);
       showTimes(dialog);
       if (!dialog.open) dialog.showModal();
