@@ -48,7 +48,8 @@
       const seconds = (now - at) / 1000;
       const title = absolute.format(at);
       if (time.title !== title) time.title = title;
-      if (time.dataset.as === "ago") setText(time, ago(seconds));
+      const { as } = time.dataset;
+      if (as !== "at") setText(time, ago(as === "in" ? Math.min(0, seconds) : seconds));
       else setText(time, at.toDateString() === new Date().toDateString() ? clock.format(at) : dated.format(at));
     }
     for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
