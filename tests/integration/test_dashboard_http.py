@@ -685,6 +685,11 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
         addresses = re.findall(r' (?:href|src|action)="([^"#][^"]*)"', form)
         assert len(addresses) > 4
         assert all(address.startswith("/zap/") for address in addresses)
+
+        def knows_loja() -> bool:
+            return requests.get(f"{url}/loja", headers=BEARER, timeout=30).status_code == 200
+
+        wait_until(knows_loja, 60, "the gateway's list")
         for prefix in ("", "/zap"):  # one hook may be reached both ways
             for path in ("/", "/live/channels", "/channels/loja"):
                 headers = {**BEARER, "X-Forwarded-Prefix": prefix}
