@@ -39,6 +39,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mt import MTServer
 from werkzeug.datastructures import Authorization
+from werkzeug.test import run_wsgi_app
 
 from zapwatch.clock import Clock
 from zapwatch.config import Listen, SettingsError
@@ -194,7 +195,7 @@ class Front:
         self._of_urgent = _Batches(self._call, answer_together)
         self._of_others = ThreadPoolExecutor(_THREADS, "pages")
         self._of_ping = ThreadPoolExecutor(1, "ping")
-        self._pinging: asyncio.Future[object] | None = None
+        self._pinging: asyncio.Future[None] | None = None
         self._silent_since = 0.0  # monotonic: ping start, or the last urgent success since
         self._unfinished_bytes = 0
 
@@ -249,7 +250,7 @@ class Front:
         try:
             body = await self._body(environ, protocol, known=known)
         except _RefusedError as refused:
-            return _refusal(refused.status)
+            return _refusal(*refused.args)
         # The application rejects an oversized body by its declared length.
         too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
         environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
@@ -366,7 +367,7 @@ class Front:
                 return answer
             if self._pinging is None or self._pinging.done():
                 self._silent_since = time.monotonic()
-                self._pinging = loop.run_in_executor(self._of_ping, _quietly(ping))
+                self._pinging = loop.run_in_executor(self._of_ping, _quietly, ping)
             left = self._silent_since + _PING_SECONDS - time.monotonic()
             either = asyncio.FIRST_COMPLETED
             await asyncio.wait((calling, self._pinging), timeout=max(0.0, left), return_when=either)
@@ -381,23 +382,8 @@ class Front:
         return time.monotonic() - self._silent_since >= _PING_SECONDS
 
     def _call(self, environ: WSGIEnvironment) -> Answer:
-        started: list[tuple[str, list[tuple[str, str]]]] = []
-
-        def start_response(
-            status: str, headers: list[tuple[str, str]], _exc_info: object = None
-        ) -> Callable[[bytes], object]:
-            started.append((status, headers))
-            return _no_write
-
-        body: Iterable[bytes] = self._app(environ, start_response)
-        try:
-            content = b"".join(body)
-        finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
-        status, headers = started[-1]
-        return Answer(int(status[:3]), headers, content)
+        body, status, headers = run_wsgi_app(self._app, environ, buffered=True)
+        return Answer(int(status[:3]), list(headers), b"".join(body))
 
     def _environ(self, scope: Any, headers: list[tuple[str, str]]) -> WSGIEnvironment:
         """Return the WSGI environment of a request, without its body."""
@@ -531,29 +517,16 @@ def _deliver(outcomes: list[_Outcome]) -> None:
 
 
 class _RefusedError(Exception):
-    """A body is not read to its end; ``status`` is the answer."""
-
-    def __init__(self, status: HTTPStatus) -> None:
-        super().__init__(status.phrase)
-        self.status = status
-
-
-def _no_write(_data: bytes) -> object:
-    raise NotImplementedError("WSGI's old way to write a body")
+    """A body is not read to its end; the argument is the HTTPStatus of the answer."""
 
 
 def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
-def _quietly(ping: Callable[[], object]) -> Callable[[], object]:
-    def run() -> object:
-        try:
-            return ping()
-        except Exception:  # noqa: BLE001 - an error is a response too
-            return None
-
-    return run
+def _quietly(ping: Callable[[], object]) -> None:
+    with suppress(Exception):  # an error is a response too
+        ping()
 
 
 def json_answer(status: int, body: Mapping[str, object], *headers: tuple[str, str]) -> Answer:

@@ -94,7 +94,8 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
 def moment(seconds: float, style: str = "ago") -> Markup:
     """Return a ``<time>`` element, which page.js converts to the viewer's time zone.
 
-    Without JavaScript it shows the server's zone. ``style``: ``ago`` or ``at``.
+    Without JavaScript it shows the server's zone. ``style``: ``ago``, ``at``, or ``in`` for a time
+    that is now when it has passed.
     """
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
     absolute = format_datetime(here, "short", rebase=False)
@@ -103,10 +104,9 @@ def moment(seconds: float, style: str = "ago") -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the largest unit that divides it exactly, seconds at the least."""
-    whole = round(seconds)
-    unit, size = next((unit, size) for unit, size in _UNITS if whole % size == 0)
-    return f"{whole // size} {unit}"
+    """Return a duration in the largest unit that it reaches, seconds at the least."""
+    unit, size = next((one for one in _UNITS if seconds >= one[1]), _UNITS[-1])
+    return f"{number(seconds / size)} {unit}"
 
 
 def percent(value: float) -> str:

@@ -86,9 +86,10 @@ class Prometheus:
         return [Series(_texts(one.get("metric")), _points(one.get("values"))) for one in result]
 
     def firing(self, seconds: float) -> list[FiringAlert]:
-        """Return the firing alerts."""
+        """Return the firing alerts by name; Prometheus' own order changes with each answer."""
         alerts = self._list("alerts", "alerts", seconds)
-        return [_alert(one) for one in alerts if one.get("state") == "firing"]
+        firing = (_alert(one) for one in alerts if one.get("state") == "firing")
+        return sorted(firing, key=lambda one: (one.name, sorted(one.labels.items())))
 
     def _list(
         self, path: str, field: str, seconds: float, **parameters: str

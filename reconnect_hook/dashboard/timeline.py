@@ -248,18 +248,14 @@ class ChannelAnswers(Generic[_T]):
             self._lock.release()
 
     def _of(self, channel: tuple[str, str]) -> _T:
-        at, answer = self._kept.get(channel, (-math.inf, self._UNKNOWN))
-        if self._clock.monotonic() - at < _FRESH_SECONDS:
+        until, answer = self._kept.get(channel, (-math.inf, self._UNKNOWN))
+        if self._clock.monotonic() < until:
             return answer
         try:
-            answer = self._ask(*channel)
+            answer, seconds = self._ask(*channel), _FRESH_SECONDS
         except SourceError:
-            # A failing Prometheus is queried again only after _TROUBLE_SECONDS.
-            answer = self._UNKNOWN
-            at = self._clock.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
-        else:
-            at = self._clock.monotonic()
-        self._kept[channel] = at, answer
+            answer, seconds = self._UNKNOWN, _TROUBLE_SECONDS
+        self._kept[channel] = self._clock.monotonic() + seconds, answer
         self._kept.move_to_end(channel)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

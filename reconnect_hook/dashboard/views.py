@@ -82,6 +82,11 @@ class FragmentCache:
         return html
 
 
+def _reader() -> str:
+    """Return the request's language and path prefix, on which rendered HTML depends."""
+    return locale() + request.script_root
+
+
 _KEPT_ROWS = 50_000
 _DIGITS = 18
 
@@ -103,7 +108,7 @@ class OverviewPage:
         snapshot = self._board.look()
         listing = ChannelFilter.parse(request.args)
         rows = listing.of(snapshot.rows.values())
-        language = locale()
+        reader = _reader()
         return render_template(
             "overview.html",
             logged_in=True,
@@ -111,7 +116,7 @@ class OverviewPage:
             head=self._head(snapshot),
             listing=listing,
             counts=count_by_health(snapshot.rows.values(), snapshot.blind),
-            rows=Markup("").join(self._row(snapshot, row, language) for row in rows),
+            rows=Markup("").join(self._row(snapshot, row, reader) for row in rows),
             shown=bool(rows),
         )
 
@@ -126,12 +131,12 @@ class OverviewPage:
             return Response(status=204)
         rows = ChannelFilter.parse(request.args).of(snapshot.rows.values())
         changed = [row for row in rows if snapshot.changed[row.id] > known]
-        language = locale()
+        reader = _reader()
         body = {
             "tag": self._tag(snapshot),
             "head": self._head(snapshot),
             "order": [row.id for row in rows],
-            "rows": {row.id: self._row(snapshot, row, language) for row in changed},
+            "rows": {row.id: self._row(snapshot, row, reader) for row in changed},
         }
         return as_json(200, body)
 
@@ -140,7 +145,7 @@ class OverviewPage:
 
     def _head(self, snapshot: DashboardSnapshot) -> Markup:
         return self._kept.get(
-            (locale(), ""),
+            (_reader(), ""),
             (snapshot.number, self._panels.several),
             lambda: render_template(
                 "head.html",
@@ -150,9 +155,9 @@ class OverviewPage:
             ),
         )
 
-    def _row(self, snapshot: DashboardSnapshot, row: ChannelView, language: str) -> Markup:
+    def _row(self, snapshot: DashboardSnapshot, row: ChannelView, reader: str) -> Markup:
         return self._kept.get(
-            (language, row.id),
+            (reader, row.id),
             (snapshot.changed[row.id], self._panels.several),
             lambda: render_template("row.html", row=row),
         )
@@ -221,7 +226,7 @@ class ChannelPage:
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
         version = self._tag(snapshot, panel, channel), self._board.clock.time() // _KEPT_SECONDS
-        piece = (locale(), view_id(panel.name, channel))
+        piece = (_reader(), view_id(panel.name, channel))
         return self._kept.get(piece, version, lambda: self._render(snapshot, panel, channel))
 
     def _render(self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str) -> str:

@@ -16,6 +16,7 @@ from tests.support.hooks import TOKEN, hook_settings
 from tests.support.looks import (
     CHANNELS,
     WAIT_MS,
+    WORLD_TOKEN,
     Look,
     Windows,
     log_in,
@@ -43,6 +44,15 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
             expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
             check(page)
+        url = f"http://{world.loop.at.hook}/api/reconnect/atendimento"
+        requests.post(url, auth=("tests", WORLD_TOKEN), timeout=30).raise_for_status()
+        for look, page in pages:
+            page.goto("/channels/atendimento")
+            # A time in the past would be no time of the next one.
+            expect(page.locator(".steps .past").first).to_contain_text(re.compile(r"[4-9] s"))
+            words = f"{look.say('Next reconnection:')} {look.say('now')}"
+            expect(page.locator(".repair")).to_contain_text(words)
+            page.goto("/")
     finally:
         world.simulator.clear_faults()
     for _, page in pages:

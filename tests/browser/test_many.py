@@ -23,6 +23,7 @@ from tests.support.waiting import wait_until
 
 _COUNT = 500
 _WITH_PAST = "channel-007"
+_LEARNED = 16_234.5  # seconds
 _AUTH = ("tests", TOKEN)
 
 
@@ -35,7 +36,7 @@ def _metrics(now: float) -> str:
         silent = number == 42
         lines += [
             f"whatsapp_channel_connected{labels} {connected}",
-            f"whatsapp_channel_silence_threshold_seconds{labels} 14400",
+            f"whatsapp_channel_silence_threshold_seconds{labels} {_LEARNED if silent else 14400}",
             f"whatsapp_channel_seconds_since_last_message{labels} {20_000 if silent else number}",
         ]
     return "\n".join(lines) + f"\nnow {now}\n"
@@ -96,6 +97,7 @@ def test_500_channels_can_be_searched_and_sorted(page: Page, look: Look) -> None
     page.select_option("select[name=sort]", "message")
     expect(page.locator(".row .name").first).to_have_text("channel-042")
     expect(page.locator(".row .chip").first).to_have_text(look.say("No messages"))
+    expect(page.locator(".row .limited").first).to_have_text("/ 4,5 h")
     page.fill("input[name=q]", "channel-01")
     expect(page.locator(".row")).to_have_count(1, timeout=WAIT_MS)
     check(page)

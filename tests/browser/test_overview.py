@@ -68,7 +68,10 @@ def test_a_choice_narrows_the_list_and_stays_in_the_address(page: Page, look: Lo
     expect(page.locator(".row")).to_have_count(len(CHANNELS))
     wait_until(lambda: names(page) == sorted(CHANNELS, key=str.casefold), 60, "the order")
     page.select_option("select[name=show]", "paused")
+    expect(page.locator("#empty")).to_be_visible()
+    page.reload()
     expect(page.locator("#empty")).to_have_text(look.say("No channel matches."))
+    expect(page.locator("#channels, .columns").filter(visible=True)).to_have_count(0)
     check(page)
 
 
@@ -91,4 +94,19 @@ def test_names_of_all_sorts_lead_to_their_pages(page: Page, look: Look) -> None:
     expect(page.locator(".verdict .chip")).to_have_text(look.say("Connected"))
     page.goto(MISSING)
     expect(page.locator("main")).to_contain_text(look.say("There is no such page or channel."))
+    check(page)
+
+
+@in_one_look
+def test_notifications_and_documentation_fit_a_phone(page: Page, look: Look) -> None:
+    page.goto("/notify")
+    first, second = (card.bounding_box() for card in page.locator(".card").all())
+    assert first is not None
+    assert second is not None
+    assert second["y"] - first["y"] - first["height"] > 5
+    check(page)
+    page.goto("/docs/")
+    link = page.locator(".docs td a").first.bounding_box()
+    assert link is not None
+    assert link["height"] < 30, "a name is not broken into two lines"
     check(page)

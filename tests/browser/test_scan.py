@@ -240,3 +240,20 @@ def test_a_page_that_is_open_when_its_link_expires_says_so(browser: Browser, pla
         check(page)
         state(place.folder, "UPDATE scan_links SET expires_at = 1 WHERE channel = 'oficina'")
         expect(page.locator("h1")).to_have_text(look.say("This link does not work"))
+
+
+def test_a_new_link_of_a_long_name_is_in_sight_on_a_phone(browser: Browser, place: Place) -> None:
+    look, channel = Look(360, "pt-BR"), "w" * 54
+    place.need_scan(channel)
+    for _ in range(5):
+        place.share(channel)
+    with window(browser, look, place.url) as page:
+        log_in(page, TOKEN)
+        page.goto(f"/share/{channel}")
+        check(page)
+        page.locator(".back").click()
+        page.get_by_role("link", name=look.say("Scan links")).click()
+        page.click("dialog .status-link summary")
+        page.click("dialog .status-link button")
+        expect(page.locator("dialog input.link")).to_be_in_viewport()
+        expect(page.locator("dialog h1")).to_have_text(look.say("Status of %(name)s", name=channel))

@@ -685,6 +685,19 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
         addresses = re.findall(r' (?:href|src|action)="([^"#][^"]*)"', form)
         assert len(addresses) > 4
         assert all(address.startswith("/zap/") for address in addresses)
+
+        def knows_loja() -> bool:
+            return requests.get(f"{url}/loja", headers=BEARER, timeout=30).status_code == 200
+
+        wait_until(knows_loja, 60, "the gateway's list")
+        for prefix in ("", "/zap"):  # one hook may be reached both ways
+            for path in ("/", "/live/channels", "/channels/loja"):
+                headers = {**BEARER, "X-Forwarded-Prefix": prefix}
+                text = requests.get(f"{program.url}{path}", headers=headers, timeout=30).text
+                links = re.findall(r'(?:href|formaction)=\\?"(/[^"\\]*)', text)
+                links = [one for one in links if "lang=" not in one]
+                assert len(links) > 4
+                assert {one.startswith("/zap/") for one in links} == {bool(prefix)}, path
         for odd in ("//evil.example.com", "/a?b", "zap", '/zap"x'):
             assert led_to("/", {"X-Forwarded-Prefix": odd}) == "/login?next=/"
 

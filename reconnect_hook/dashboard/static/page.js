@@ -33,7 +33,7 @@
 
   function ago(seconds) {
     const [unit, size, symbol] = unitOf(seconds);
-    const words = relative.format(-Math.round(seconds / size), unit);
+    const words = relative.format(-Math.trunc(seconds / size), unit);
     return words.replace(/(\d)\s+\p{L}+/u, `$1 ${symbol}`);  // "9 hours ago" to "9 h ago"
   }
 
@@ -48,7 +48,8 @@
       const seconds = (now - at) / 1000;
       const title = absolute.format(at);
       if (time.title !== title) time.title = title;
-      if (time.dataset.as === "ago") setText(time, ago(seconds));
+      const { as } = time.dataset;
+      if (as !== "at") setText(time, ago(as === "in" ? Math.min(0, seconds) : seconds));
       else setText(time, at.toDateString() === new Date().toDateString() ? clock.format(at) : dated.format(at));
     }
     for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
@@ -61,10 +62,7 @@
       setText($("time", age), `${Math.floor(seconds / size)} ${symbol}`);
       const bar = $(".bar", age);
       if (!bar) continue;
-      const limit = Number(age.dataset.limit);
-      const [, limitSize, limitSymbol] = units.find(([, size]) => limit % size === 0);
-      setText($(".limited", age), `/ ${limit / limitSize} ${limitSymbol}`);
-      const part = seconds / limit;
+      const part = seconds / Number(age.dataset.limit);
       bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
       bar.classList.toggle("near", part > 0.75 && part <= 1);
       bar.classList.toggle("over", part > 1);
@@ -367,6 +365,7 @@
       close.textContent = dialog.dataset.close;
       close.addEventListener("click", () => dialog.close());
       dialog.replaceChildren(body, close);
+      dialog.scrollTop = 0;
       links(dialog);
       showTimes(dialog);
       if (!dialog.open) dialog.showModal();
