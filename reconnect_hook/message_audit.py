@@ -80,7 +80,8 @@ class Replay(enum.StrEnum):
 class Audit:
     """The result of one channel's audit; ``why`` it may be incomplete is empty if it is not.
 
-    ``arrived`` holds the ids of recorded missed messages that have arrived since.
+    ``arrived`` holds the ids of recorded missed messages that have arrived since. It has ``failed``
+    if the log or the gateway could not be read.
     """
 
     result: AuditResult
@@ -88,6 +89,7 @@ class Audit:
     missed: tuple[ReceivedMessage, ...] = ()
     arrived: frozenset[str] = frozenset()
     why: str = ""
+    failed: bool = False
 
 
 def judge(
@@ -248,6 +250,11 @@ class GatewayAudits:
 class AuditRepository(GatewayAudits):
     """The audits of one gateway in the state; each method raises StateError."""
 
+    def __init__(self, database: Database, gateway: str, *, replays: bool = False) -> None:
+        """``replays``: queue a delivery with each record of missed messages."""
+        super().__init__(database, gateway)
+        self._replays = replays
+
     @transaction
     def want(
         self,
@@ -352,10 +359,14 @@ class AuditRepository(GatewayAudits):
             key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
             add_missing(connection, message_audit, [key])
         elif due is not None and row["due_at"] == due.claimed_until:
-            last = row["last_due_at"]
-            again = last is not None and at < last <= at + LONGEST_WAIT_SECONDS
-            over = dict.fromkeys(("due_at", "last_due_at", "since"))
-            values |= {"due_at": last} if again else over
+            last = row["last_due_at"] or 0.0
+            if audit.failed and last <= at < due.since + DAY_SECONDS + SECOND_SECONDS:
+                last = at + SECOND_SECONDS
+            again = at < last <= at + LONGEST_WAIT_SECONDS
+            values |= dict.fromkeys(("due_at", "last_due_at"), last if again else None)
+            values |= {} if again else {"since": None}
+        if audit.missed and self._replays:
+            values["replay_at"] = sa.func.coalesce(message_audit.c.replay_at, at)
         connection.execute(sa.update(message_audit).where(*mine).values(values))
         self._record_missed(connection, channel.key, audit, at)
 
@@ -464,7 +475,7 @@ class MessageAuditor:
     ) -> None:
         """``messages`` is a source with single messages, or None.
 
-        ``on_end`` is called after each audit, and may raise StateError.
+        ``on_end`` is called after each audit.
         """
         self.repository = repository
         self._client = client
@@ -584,7 +595,7 @@ class MessageAuditor:
             keys = [one.message_key for one, _ in wanted]
             delivered = self._messages.delivered(keys, since, go_on)
         except MessageLogError as error:
-            unread = Audit(AuditResult.UNKNOWN, why=str(error))
+            unread = Audit(AuditResult.UNKNOWN, why=str(error), failed=True)
             return [(channel, unread) for channel, _ in wanted]
         audits = []
         for channel, moment in wanted:
@@ -612,7 +623,7 @@ class MessageAuditor:
             found = self._client.received(channel, Wanted(since, until, absent))
             arrived = missing & again.union(delivered.among(key, missing))
         except (GatewayError, MessageLogError) as error:
-            return Audit(AuditResult.UNKNOWN, why=str(error))
+            return Audit(AuditResult.UNKNOWN, why=str(error), failed=True)
         audit = judge(
             found, delivered, key, until=until, delivery_seconds=self._client.delivery_seconds
         )

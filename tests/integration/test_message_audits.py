@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook import message_replay
+from reconnect_hook.event_log import EventLog
 from reconnect_hook.message_audit import (
+    Audit,
+    AuditRepository,
     AuditResult,
     DueAudit,
     MessageAuditor,
@@ -26,7 +30,7 @@ from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.readers import AuditMode, ReplayMode
-from zapwatch.gateways.base import Gateway
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.message import Received, ReceivedMessage, Wanted
 
 
@@ -490,7 +494,9 @@ def test_what_the_webhook_does_not_take_stays_missed_and_says_why(
     for id_, (result, why) in zip("ABC", answers, strict=False):
         assert (world.missed()[id_].replay, world.missed()[id_].replay_detail) == (result, why)
     assert world.missing() == 5 - len(got) + len(answers)
-    world.hook.replayer._repository.want("loja", by_person=False)
+    found = Audit(AuditResult.MISSED, missed=(world.gateway.has["loja"][0],))
+    automatic = AuditRepository(world.hook.database, GATEWAY, replays=True)
+    automatic.record(Channel("loja", Status.CONNECTED), found)
     world.consumer.got = []
     world.run(5)
     untried = sorted(set("ABCDE") - set(got))
@@ -516,6 +522,67 @@ def test_auto_gives_a_webhook_that_is_down_half_an_hour(
 
     assert len(world.consumer.got) == 8
     assert world.missing() == tried
+
+
+def _refuse(operation: Operation) -> None:
+    raise GatewayError(operation, GatewayErrorKind.TIMEOUT, "made up")
+
+
+@pytest.mark.parametrize("world", [_AUTO], indirect=True)
+@pytest.mark.parametrize("where", ["received", "delivered"])
+def test_auto_delivers_later_what_it_could_not_read(world: _Audited, where: str) -> None:
+    """Three times, of which the second and the third are audits."""
+    reads = itertools.count()
+
+    def fail(*_: object) -> None:
+        number = next(reads)
+        if where == "delivered":
+            world.messages.is_down = number == 0 or world.messages.is_down
+        elif 0 < number < 4:
+            _refuse(Operation.MESSAGES)
+
+    world.gateway.on_call = fail
+    world.lose("A")
+    world.run(5)
+    assert (world.consumer.got, bool(world.why())) == ([], True)
+    for _ in range(2):
+        world.skip(1800)
+        world.run(10)
+    assert (world.consumer.got, world.count(AuditResult.UNKNOWN)) == ([], 2)
+    world.messages.is_down = False
+    world.skip(1800)
+    world.run(10)
+    assert world.consumer.got == ["A"]
+
+
+@pytest.mark.parametrize("world", [_AUTO], indirect=True)
+def test_auto_delivers_although_the_hook_died_when_it_had_audited(
+    world: _Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(EventLog, "write", die)
+        world.lose("A")
+    world.run(5)
+    assert world.consumer.got == ["A"]
+
+
+def test_an_audit_that_cannot_be_made_is_given_up_when_its_outage_began_a_day_ago(
+    world: _Audited,
+) -> None:
+    world.messages.is_down = True
+    world.hook.auditor.repository.want([wish_after("loja", world.clock.time())])
+    for _ in range(60):
+        world.skip(1800)
+        world.run(10)
+    failed = world.count(AuditResult.UNKNOWN)
+    assert 40 < failed < 55
+    world.messages.is_down = False
+    world.skip(7200)
+    world.run(10)
+    assert (world.count(AuditResult.UNKNOWN), world.audits()) == (failed, 0)
 
 
 def test_only_what_still_is_to_be_delivered_is(world: _Audited) -> None:
@@ -555,7 +622,7 @@ def test_what_cannot_be_read_delivers_nothing_and_says_why(world: _Audited, faul
 def test_what_a_hook_that_died_was_sending_is_unknown_and_not_sent_again(world: _Audited) -> None:
     world.lose("A", "B")
     dying = ReplayRepository(world.hooks[1].database, GATEWAY)
-    dying.want("loja", by_person=True)
+    dying.want("loja")
     claim = dying.claim()
     assert claim is not None
     claim, _ = dying.begin(claim, "A")
@@ -577,6 +644,28 @@ def test_what_a_hook_that_died_was_sending_is_unknown_and_not_sent_again(world: 
     assert world.missed()["A"].replay_detail == ""
 
 
+@pytest.mark.parametrize("result", [None, Replay.DELIVERED])
+def test_what_a_hook_sent_before_it_died_is_missing_no_more_when_it_has_arrived(
+    world: _Audited, result: Replay | None
+) -> None:
+    world.lose("A")
+    dying = ReplayRepository(world.hooks[1].database, GATEWAY)
+    dying.want("loja")
+    claim = dying.claim()
+    assert claim is not None
+    dying.begin(claim, "A")
+    if result is not None:
+        dying.end("loja", ["A"], result, "")
+    world.arrive("A")
+
+    world.skip(300)
+    world.run(10)
+    world.skip(1800)
+    world.run(10)
+
+    assert world.missing() == 0
+
+
 def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -> None:
     world.put("obra")
     world.receive("OBRA", channel="obra", arrives=False)
@@ -585,7 +674,7 @@ def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -
     world.run(5)
     both = [ReplayRepository(hook.database, GATEWAY) for hook in world.hooks]
     for channel in ("loja", "obra"):
-        both[0].want(channel, by_person=True)
+        both[0].want(channel)
 
     claims = [one.claim() for one in both]
 
