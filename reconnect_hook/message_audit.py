@@ -50,8 +50,8 @@ _UNDERWAY_SECONDS = 60.0  # a younger message that has not arrived is normal
 _CLAIM_SECONDS = 900.0  # until an unfinished claim is due again
 _RENEW_SECONDS = 300.0  # between renewals of a claim in use
 _LIST_SECONDS = 60.0  # that a list is reused
-_KEEP_SECONDS = 30 * DAY_SECONDS
 _TOGETHER = 50  # channels per read of the log
+_CHUNK = 500  # ids per statement
 _WHOLE = ""  # the key of the row for the whole gateway
 
 
@@ -379,19 +379,17 @@ class AuditRepository(GatewayAudits):
         return len(found.difference(audit.arrived, (one.id for one in audit.missed)))
 
     def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
-        row, mine = missed_message.c, self._missed(key)
-        arrive = sa.update(missed_message).where(*mine, row.arrived_at.is_(None))
-        for id_ in audit.arrived:
-            connection.execute(arrive.where(row.id == id_).values(arrived_at=at))
-        known = set(connection.scalars(sa.select(row.id).where(*mine)))
-        new = [
+        row, arrived = missed_message.c, sorted(audit.arrived)
+        for begin in range(0, len(arrived), _CHUNK):
+            some = (row.arrived_at.is_(None), row.id.in_(arrived[begin : begin + _CHUNK]))
+            arrive = sa.update(missed_message).where(*self._missed(key), *some)
+            connection.execute(arrive.values(arrived_at=at))
+        missed = [
             {"gateway": self._gateway, "key": key, "id": one.id, "at": one.at}
             | {"kind": one.kind, "chat": one.chat, "found_at": at}
             for one in audit.missed
-            if one.id not in known
         ]
-        if new:
-            connection.execute(sa.insert(missed_message), new)
+        add_missing(connection, missed_message, missed)
 
     def last(self, key: str | None = None) -> dict[str, LastAudit]:
         """Return the last audits by key, of all channels or of one."""
@@ -431,28 +429,6 @@ def _last(row: Any) -> LastAudit:
     columns = {field.name: row[field.name] for field in fields(LastAudit) if field.name in row}
     columns["result"] = columns["result"] and AuditResult(columns["result"])
     return LastAudit(**columns, running=running)
-
-
-def prune_audits(
-    database: Database, gateway: str, listed: Collection[str], ago: float = 0.0
-) -> None:
-    """Delete the audits of removed gateways, and of channels that this one no longer lists.
-
-    The list was read ``ago`` seconds ago; later audits may be of newer channels.
-    """
-
-    def work(connection: sa.Connection, at: float) -> None:
-        row = message_audit.c
-        # Of all gateways, since removed ones have no other pruning.
-        is_old = sa.func.coalesce(row.due_at, row.audited_at, 0.0) < at - _KEEP_SECONDS
-        connection.execute(sa.delete(message_audit).where(is_old))
-        known_at = sa.func.coalesce(row.audited_at, row.due_at, 0.0)
-        mine = (row.gateway == gateway, known_at <= at - ago)
-        keys = connection.scalars(sa.select(row.key).where(*mine)).all()
-        for key in set(keys) - {_WHOLE, *listed}:
-            connection.execute(sa.delete(message_audit).where(*mine, row.key == key))
-
-    database.transact_at(work)
 
 
 # The work.

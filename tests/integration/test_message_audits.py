@@ -21,11 +21,10 @@ from reconnect_hook.message_audit import (
     MessageAuditor,
     Missed,
     Replay,
-    prune_audits,
     wish_after,
 )
 from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
-from reconnect_hook.repository import prune_records
+from reconnect_hook.repository import prune_audits, prune_records
 from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
@@ -308,6 +307,25 @@ def test_records_of_what_has_left_go_after_30_days(
     assert world.hook.auditor.repository.last() == {}
 
 
+def test_many_audits_are_deleted_and_many_messages_arrive_by_few_statements(
+    world: _Audited,
+) -> None:
+    repository, loja = world.hook.auditor.repository, Channel("loja", Status.CONNECTED)
+    names = [f"name{number}" for number in range(1200)]
+    missed = tuple(ReceivedMessage(one, world.clock.time(), "text", "0001") for one in names)
+    repository.want([wish_after(one, world.clock.time()) for one in names])
+    repository.record(loja, Audit(AuditResult.MISSED, missed=missed))
+    world.skip(200)
+    statements: list[str] = []
+    engine = world.hook.database._engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+    repository.record(loja, Audit(AuditResult.COMPLETE, arrived=frozenset(names)))
+    prune_audits(world.hook.database, GATEWAY, ["loja"])
+    assert len(statements) < 40
+    assert repository.last().keys() == {"loja"}
+    assert all(one.arrived_at for one in world.missed().values())
+
+
 @pytest.mark.parametrize(("count", "seconds", "read"), [(50, 60, 0), (120, 0, 0), (1, 30, 5000)])
 def test_audits_of_many_channels_stay_claimed_and_share_a_list(
     world: _Audited, monkeypatch: pytest.MonkeyPatch, count: int, seconds: int, read: int
@@ -583,6 +601,13 @@ def test_an_audit_that_cannot_be_made_is_given_up_when_its_outage_began_a_day_ag
     world.skip(7200)
     world.run(10)
     assert (world.count(AuditResult.UNKNOWN), world.audits()) == (failed, 0)
+
+
+def test_what_had_arrived_before_it_was_delivered_is_missing_no_more(world: _Audited) -> None:
+    world.lose("A")
+    world.arrive("A")
+    assert world.deliver() == []
+    assert world.missing() == 0
 
 
 def test_only_what_still_is_to_be_delivered_is(world: _Audited) -> None:
