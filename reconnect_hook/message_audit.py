@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -525,10 +525,10 @@ class MessageAuditor:
                 renewed_at = self._clock.monotonic()
                 held = self.repository.renew(held)
 
-        audits = self.audit(wanted, go_on)
-        by_key = {one.key: one for one in held}
-        for channel, audit in audits:
-            self.record(channel, audit, by_key.get(channel.key))
+        for channel, audit in self.audit(wanted, go_on):
+            # Its claim may have been renewed, or lost.
+            claimed = next((one for one in held if one.key == channel.key), None)
+            self.record(channel, audit, claimed)
 
     def _list(self, keys: set[str]) -> Mapping[str, Channel]:
         """Return the gateway's channels; reuse a recent list if it has all of ``keys``."""
@@ -554,8 +554,8 @@ class MessageAuditor:
 
     def audit(
         self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = no_pause
-    ) -> list[tuple[Channel, Audit]]:
-        """Audit channels, each since its Unix time, with one read of the log.
+    ) -> Iterator[tuple[Channel, Audit]]:
+        """Yield each channel's audit since its Unix time; all share one read of the log.
 
         ``go_on`` is called after each channel, page of its messages and statement.
         """
@@ -563,7 +563,8 @@ class MessageAuditor:
             unknown = Audit(
                 AuditResult.UNKNOWN, why="there is no message log, and no events are taken"
             )
-            return [(channel, unknown) for channel, _ in wanted]
+            yield from ((channel, unknown) for channel, _ in wanted)
+            return
         until = self._clock.time()
         since = min((moment for _, moment in wanted), default=until)
         try:
@@ -572,12 +573,11 @@ class MessageAuditor:
             delivered = self._messages.delivered(keys, since, go_on)
         except MessageLogError as error:
             unread = Audit(AuditResult.UNKNOWN, why=str(error), failed=True)
-            return [(channel, unread) for channel, _ in wanted]
-        audits = []
+            yield from ((channel, unread) for channel, _ in wanted)
+            return
         for channel, moment in wanted:
-            audits.append((channel, self._compare(channel, delivered, moment, until, go_on)))
+            yield channel, self._compare(channel, delivered, moment, until, go_on)
             go_on()
-        return audits
 
     def _compare(
         self,

@@ -275,6 +275,19 @@ def test_audits_end_with_their_gateway_and_are_made_when_it_is_back(world: _Audi
     assert results == [AuditResult.COMPLETE] * 2
 
 
+def test_the_audit_of_a_channel_is_told_before_the_next_one_begins(world: _Audited) -> None:
+    repository = world.hook.auditor.repository
+    told: list[set[str]] = []
+    for name in ("loja", "obra"):
+        world.put(name)
+        repository.want_now(name)
+    world.gateway.on_call = lambda _call, _name: told.append(
+        {key for key, one in repository.last().items() if one.result}
+    )
+    world.run(5)
+    assert told == [set(), {"loja"}]
+
+
 def test_flapping_does_not_put_an_audit_off_and_looks_as_far_back(world: _Audited) -> None:
     began = world.clock.time()
     world.receive("LOST", arrives=False)
