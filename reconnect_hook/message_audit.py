@@ -352,7 +352,8 @@ class AuditRepository(GatewayAudits):
         }
         if audit.result is not AuditResult.UNKNOWN:
             earlier = self._missed_earlier(connection, channel.key, audit, at)
-            values |= {"known_at": at, "missed": len(audit.missed) + earlier}
+            missed = len(audit.missed) + earlier
+            values |= {"known_at": at, "missed": missed} | ({} if missed else {"replay_why": ""})
         mine = self._audit(channel.key)
         row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
         if row is None:

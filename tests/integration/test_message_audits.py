@@ -616,6 +616,17 @@ def test_an_audit_that_cannot_be_made_is_given_up_when_its_outage_began_a_day_ag
     assert (world.count(AuditResult.UNKNOWN), world.audits()) == (failed, 0)
 
 
+def test_why_some_were_left_is_told_until_none_is_missing(world: _Audited) -> None:
+    world.lose("A")
+    world.messages.is_down = True
+    assert world.deliver() == []
+    world.messages.is_down = False
+    for is_told in (True, False):
+        world.audit()
+        assert bool(world.why()) is is_told
+        world.arrive("A")
+
+
 def test_what_had_arrived_before_it_was_delivered_is_missing_no_more(world: _Audited) -> None:
     world.lose("A")
     world.arrive("A")
