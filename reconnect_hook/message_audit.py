@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -50,8 +50,8 @@ _UNDERWAY_SECONDS = 60.0  # a younger message that has not arrived is normal
 _CLAIM_SECONDS = 900.0  # until an unfinished claim is due again
 _RENEW_SECONDS = 300.0  # between renewals of a claim in use
 _LIST_SECONDS = 60.0  # that a list is reused
-_KEEP_SECONDS = 30 * DAY_SECONDS
 _TOGETHER = 50  # channels per read of the log
+_CHUNK = 500  # ids per statement
 _WHOLE = ""  # the key of the row for the whole gateway
 
 
@@ -80,7 +80,8 @@ class Replay(enum.StrEnum):
 class Audit:
     """The result of one channel's audit; ``why`` it may be incomplete is empty if it is not.
 
-    ``arrived`` holds the ids of recorded missed messages that have arrived since.
+    ``arrived`` holds the ids of recorded missed messages that have arrived since. It has ``failed``
+    if the log or the gateway could not be read.
     """
 
     result: AuditResult
@@ -88,6 +89,7 @@ class Audit:
     missed: tuple[ReceivedMessage, ...] = ()
     arrived: frozenset[str] = frozenset()
     why: str = ""
+    failed: bool = False
 
 
 def judge(
@@ -248,6 +250,11 @@ class GatewayAudits:
 class AuditRepository(GatewayAudits):
     """The audits of one gateway in the state; each method raises StateError."""
 
+    def __init__(self, database: Database, gateway: str, *, replays: bool = False) -> None:
+        """``replays``: queue a delivery with each record of missed messages."""
+        super().__init__(database, gateway)
+        self._replays = replays
+
     @transaction
     def want(
         self,
@@ -345,17 +352,22 @@ class AuditRepository(GatewayAudits):
         }
         if audit.result is not AuditResult.UNKNOWN:
             earlier = self._missed_earlier(connection, channel.key, audit, at)
-            values |= {"known_at": at, "missed": len(audit.missed) + earlier}
+            missed = len(audit.missed) + earlier
+            values |= {"known_at": at, "missed": missed} | ({} if missed else {"replay_why": ""})
         mine = self._audit(channel.key)
         row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
         if row is None:
             key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
             add_missing(connection, message_audit, [key])
         elif due is not None and row["due_at"] == due.claimed_until:
-            last = row["last_due_at"]
-            again = last is not None and at < last <= at + LONGEST_WAIT_SECONDS
-            over = dict.fromkeys(("due_at", "last_due_at", "since"))
-            values |= {"due_at": last} if again else over
+            last = row["last_due_at"] or 0.0
+            if audit.failed and last <= at < due.since + DAY_SECONDS + SECOND_SECONDS:
+                last = at + SECOND_SECONDS
+            again = at < last <= at + LONGEST_WAIT_SECONDS
+            values |= dict.fromkeys(("due_at", "last_due_at"), last if again else None)
+            values |= {} if again else {"since": None}
+        if audit.missed and self._replays:
+            values["replay_at"] = sa.func.coalesce(message_audit.c.replay_at, at)
         connection.execute(sa.update(message_audit).where(*mine).values(values))
         self._record_missed(connection, channel.key, audit, at)
 
@@ -368,19 +380,17 @@ class AuditRepository(GatewayAudits):
         return len(found.difference(audit.arrived, (one.id for one in audit.missed)))
 
     def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
-        row, mine = missed_message.c, self._missed(key)
-        arrive = sa.update(missed_message).where(*mine, row.arrived_at.is_(None))
-        for id_ in audit.arrived:
-            connection.execute(arrive.where(row.id == id_).values(arrived_at=at))
-        known = set(connection.scalars(sa.select(row.id).where(*mine)))
-        new = [
+        row, arrived = missed_message.c, sorted(audit.arrived)
+        for begin in range(0, len(arrived), _CHUNK):
+            some = (row.arrived_at.is_(None), row.id.in_(arrived[begin : begin + _CHUNK]))
+            arrive = sa.update(missed_message).where(*self._missed(key), *some)
+            connection.execute(arrive.values(arrived_at=at))
+        missed = [
             {"gateway": self._gateway, "key": key, "id": one.id, "at": one.at}
             | {"kind": one.kind, "chat": one.chat, "found_at": at}
             for one in audit.missed
-            if one.id not in known
         ]
-        if new:
-            connection.execute(sa.insert(missed_message), new)
+        add_missing(connection, missed_message, missed)
 
     def last(self, key: str | None = None) -> dict[str, LastAudit]:
         """Return the last audits by key, of all channels or of one."""
@@ -422,28 +432,6 @@ def _last(row: Any) -> LastAudit:
     return LastAudit(**columns, running=running)
 
 
-def prune_audits(
-    database: Database, gateway: str, listed: Collection[str], ago: float = 0.0
-) -> None:
-    """Delete the audits of removed gateways, and of channels that this one no longer lists.
-
-    The list was read ``ago`` seconds ago; later audits may be of newer channels.
-    """
-
-    def work(connection: sa.Connection, at: float) -> None:
-        row = message_audit.c
-        # Of all gateways, since removed ones have no other pruning.
-        is_old = sa.func.coalesce(row.due_at, row.audited_at, 0.0) < at - _KEEP_SECONDS
-        connection.execute(sa.delete(message_audit).where(is_old))
-        known_at = sa.func.coalesce(row.audited_at, row.due_at, 0.0)
-        mine = (row.gateway == gateway, known_at <= at - ago)
-        keys = connection.scalars(sa.select(row.key).where(*mine)).all()
-        for key in set(keys) - {_WHOLE, *listed}:
-            connection.execute(sa.delete(message_audit).where(*mine, row.key == key))
-
-    database.transact_at(work)
-
-
 # The work.
 
 
@@ -464,7 +452,7 @@ class MessageAuditor:
     ) -> None:
         """``messages`` is a source with single messages, or None.
 
-        ``on_end`` is called after each audit, and may raise StateError.
+        ``on_end`` is called after each audit.
         """
         self.repository = repository
         self._client = client
@@ -538,10 +526,10 @@ class MessageAuditor:
                 renewed_at = self._clock.monotonic()
                 held = self.repository.renew(held)
 
-        audits = self.audit(wanted, go_on)
-        by_key = {one.key: one for one in held}
-        for channel, audit in audits:
-            self.record(channel, audit, by_key.get(channel.key))
+        for channel, audit in self.audit(wanted, go_on):
+            # Its claim may have been renewed, or lost.
+            claimed = next((one for one in held if one.key == channel.key), None)
+            self.record(channel, audit, claimed)
 
     def _list(self, keys: set[str]) -> Mapping[str, Channel]:
         """Return the gateway's channels; reuse a recent list if it has all of ``keys``."""
@@ -567,8 +555,8 @@ class MessageAuditor:
 
     def audit(
         self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = no_pause
-    ) -> list[tuple[Channel, Audit]]:
-        """Audit channels, each since its Unix time, with one read of the log.
+    ) -> Iterator[tuple[Channel, Audit]]:
+        """Yield each channel's audit since its Unix time; all share one read of the log.
 
         ``go_on`` is called after each channel, page of its messages and statement.
         """
@@ -576,7 +564,8 @@ class MessageAuditor:
             unknown = Audit(
                 AuditResult.UNKNOWN, why="there is no message log, and no events are taken"
             )
-            return [(channel, unknown) for channel, _ in wanted]
+            yield from ((channel, unknown) for channel, _ in wanted)
+            return
         until = self._clock.time()
         since = min((moment for _, moment in wanted), default=until)
         try:
@@ -584,13 +573,12 @@ class MessageAuditor:
             keys = [one.message_key for one, _ in wanted]
             delivered = self._messages.delivered(keys, since, go_on)
         except MessageLogError as error:
-            unread = Audit(AuditResult.UNKNOWN, why=str(error))
-            return [(channel, unread) for channel, _ in wanted]
-        audits = []
+            unread = Audit(AuditResult.UNKNOWN, why=str(error), failed=True)
+            yield from ((channel, unread) for channel, _ in wanted)
+            return
         for channel, moment in wanted:
-            audits.append((channel, self._compare(channel, delivered, moment, until, go_on)))
+            yield channel, self._compare(channel, delivered, moment, until, go_on)
             go_on()
-        return audits
 
     def _compare(
         self,
@@ -612,7 +600,7 @@ class MessageAuditor:
             found = self._client.received(channel, Wanted(since, until, absent))
             arrived = missing & again.union(delivered.among(key, missing))
         except (GatewayError, MessageLogError) as error:
-            return Audit(AuditResult.UNKNOWN, why=str(error))
+            return Audit(AuditResult.UNKNOWN, why=str(error), failed=True)
         audit = judge(
             found, delivered, key, until=until, delivery_seconds=self._client.delivery_seconds
         )

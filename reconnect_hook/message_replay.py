@@ -29,7 +29,6 @@ from reconnect_hook.message_audit import (
 from reconnect_hook.schema import gateway, message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
-from zapwatch.config.readers import ReplayMode
 from zapwatch.db import StateError, now, transaction
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.http import HttpClient, HttpError, one_line
@@ -111,16 +110,15 @@ class ReplayRepository(GatewayAudits):
     """One gateway's deliveries in the state; each method raises StateError."""
 
     @transaction
-    def want(self, connection: sa.Connection, channel: str, *, by_person: bool) -> None:
-        """Queue a delivery of missed messages; a person's request includes refused ones."""
+    def want(self, connection: sa.Connection, channel: str) -> None:
+        """Queue a delivery of missed messages on a person's request, also of refused ones."""
         key = channel_key(channel)
         due = message_audit.c.replay_at.is_(None)
         want = sa.update(message_audit).where(*self._audit(key), due)
         connection.execute(want.values(replay_at=now(connection)))
-        if by_person:
-            row = missed_message.c
-            refused = (*self._missed(key), row.replay.in_(_AGAIN), row.arrived_at.is_(None))
-            connection.execute(sa.update(missed_message).where(*refused).values(replay=None))
+        row = missed_message.c
+        refused = (*self._missed(key), row.replay.in_(_AGAIN), row.arrived_at.is_(None))
+        connection.execute(sa.update(missed_message).where(*refused).values(replay=None))
 
     @transaction
     def claim(self, connection: sa.Connection, only: str | None = None) -> Claim | None:
@@ -220,33 +218,27 @@ class ReplayRepository(GatewayAudits):
 
     @transaction
     def finish(
-        self,
-        connection: sa.Connection,
-        claim: Claim,
-        why: str | None,
-        oldest: float | None,
-        *,
-        again: bool,
+        self, connection: sa.Connection, claim: Claim, why: str | None, *, again: bool
     ) -> None:
         """End a claim; ``again``: leave it due for another program.
 
-        ``why`` some messages were left is stored, unless None. ``oldest`` (Unix seconds) is the
-        start of the sent messages, None without any: audits from then on show the missing ones.
+        ``why`` some messages were left is stored, None if nothing was done. Audits follow, also of
+        what a dead program has delivered.
         """
         at = now(connection)
         held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
         values: dict[str, Any] = {"replay_at": at if again else None}
         values |= {} if why is None else {"replay_why": why[:500]}
         connection.execute(sa.update(message_audit).where(*held).values(values))
-        if oldest is not None:
-            row = missed_message.c
-            left = sa.select(sa.func.min(row.at)).where(
-                *self._missed(claim.key),
-                row.arrived_at.is_(None),
-                row.replay.is_(None) | (row.replay != Replay.DELIVERED),
-                row.at >= at - OLDEST_SECONDS,
-            )
-            wish = AuditWish(claim.channel, min(oldest, connection.scalar(left) or oldest))
+        row = missed_message.c
+        left = sa.case((row.arrived_at.is_(None) & (row.at >= at - OLDEST_SECONDS), row.at))
+        times = (sa.func.min(left), sa.func.max(row.replayed_at), sa.func.max(row.arrived_at))
+        query = sa.select(*times).where(*self._missed(claim.key))
+        since, *changed = connection.execute(query).one()
+        mine = self._audit(claim.key)
+        audited_at = connection.scalar(sa.select(message_audit.c.audited_at).where(*mine)) or 0.0
+        if why is not None or any(audited_at < (one or 0.0) <= at for one in changed):
+            wish = AuditWish(claim.channel, at if since is None else since)
             # A second one, since the first may find messages still in transit. With "auto", the
             # first one would have the rest sent at once to a webhook that takes none.
             delays = (SECOND_SECONDS if why else 0.0, SECOND_SECONDS)
@@ -261,7 +253,6 @@ class _Run:
     messages: MessageSource
     consumer: Consumer
     results: Counter[Replay] = field(default_factory=Counter)
-    oldest: float | None = None
     refused: int = 0
     """Consecutive refusals."""
     why: str = ""
@@ -278,7 +269,6 @@ class MessageReplayer:
         consumer: Consumer | None,
         events: EventLog,
         count: Callable[[str, Replay], None],
-        mode: ReplayMode,
         *,
         start: StartThread = start_thread,
     ) -> None:
@@ -292,7 +282,6 @@ class MessageReplayer:
         self._consumer = consumer
         self._events = events
         self._count = count
-        self._mode = mode
         self._threads = OneAtATime(start)
         self._stopped = threading.Event()
 
@@ -309,13 +298,8 @@ class MessageReplayer:
 
     def want(self, channel: str, address: str | None) -> None:
         """Queue a delivery on a person's request; raise StateError."""
-        self._repository.want(channel, by_person=True)
+        self._repository.want(channel)
         self._events.write(channel=channel, action="replay", outcome="asked", address=address)
-
-    def want_after_audit(self, channel: str) -> None:
-        """Queue a delivery if MESSAGE_REPLAY=auto; raise StateError."""
-        if self._mode is ReplayMode.AUTO and not self.why_not:
-            self._repository.want(channel, by_person=False)
 
     def begin(self) -> None:
         """Run due deliveries in a thread, unless one is running; without one, they stay due."""
@@ -342,7 +326,7 @@ class MessageReplayer:
         """
         if self.why_not:
             return Counter(), self.why_not
-        self._repository.want(channel.id, by_person=True)
+        self._repository.want(channel.id)
         claim = self._repository.claim(channel.key)
         return None if claim is None else self._deliver(claim)
 
@@ -368,7 +352,7 @@ class MessageReplayer:
             run.why = "another program continues it"
         stopped = self._stopped.is_set() and not run.why
         why = run.why if run.results or run.why else None
-        self._repository.finish(run.claim, why, run.oldest, again=stopped)
+        self._repository.finish(run.claim, why, again=stopped)
         if why is not None:
             self._events.write(
                 channel=claim.channel,
@@ -402,7 +386,6 @@ class MessageReplayer:
             event = received.events.get(id_)
             if event is not None:
                 self._send(run, channel, id_, event)
-                run.oldest = since if run.oldest is None else run.oldest
         gone = [] if run.why else [id_ for id_ in left if id_ not in received.events]
         if gone and received.cannot_know:
             run.why = received.cannot_know

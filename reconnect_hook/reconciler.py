@@ -14,7 +14,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from reconnect_hook.decision import MakeCall
-from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor, prune_audits
+from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
@@ -25,6 +25,7 @@ from reconnect_hook.repository import (
     Lead,
     LostLeadError,
     begin_look,
+    prune_audits,
     prune_records,
     prune_rows,
     read_due,

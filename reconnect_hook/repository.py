@@ -512,8 +512,9 @@ def _of_each(
     connection: sa.Connection, change: sa.Update | sa.Delete, name: str, keys: Sequence[str]
 ) -> None:
     for begin in range(0, len(keys), _CHUNK):
-        of_keys = channel.c.key.in_(keys[begin : begin + _CHUNK])
-        connection.execute(change.where(channel.c.gateway == name, of_keys))
+        row = change.table.c
+        some = row.key.in_(keys[begin : begin + _CHUNK])
+        connection.execute(change.where(row.gateway == name, some))
 
 
 def prune_records(database: Database) -> bool:
@@ -547,6 +548,25 @@ def prune_rows(
         return list(gone.values())
 
     return database.transact_at(work)
+
+
+def prune_audits(database: Database, name: str, listed: Collection[str], ago: float = 0.0) -> None:
+    """Delete audits of channels that the gateway does not list, and a chunk of removed gateways'.
+
+    The list was read ``ago`` seconds ago. Raises StateError.
+    """
+
+    def work(connection: sa.Connection, at: float) -> None:
+        row = message_audit.c
+        known = sa.func.coalesce(row.audited_at, row.due_at, 0.0) <= at - ago
+        # The empty key is the whole gateway's.
+        query = sa.select(row.key).where(row.gateway == name, row.key != "", known)
+        unlisted = set(connection.scalars(query)).difference(listed)
+        _of_each(connection, sa.delete(message_audit).where(known), name, sorted(unlisted))
+        last_at = sa.func.coalesce(row.due_at, row.audited_at, 0.0)
+        delete_chunk(connection, message_audit, last_at < at - _MISSED_SECONDS)
+
+    database.transact_at(work)
 
 
 def _prune_repairs(connection: sa.Connection, at: float) -> bool:

@@ -12,7 +12,7 @@ from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.echo import ProbeContext
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.history import RepairHistory
-from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, wish_after
+from reconnect_hook.message_audit import AuditRepository, MessageAuditor, wish_after
 from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, AskedBy, Backoff
@@ -26,7 +26,7 @@ from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
-from zapwatch.config.readers import AuditMode
+from zapwatch.config.readers import AuditMode, ReplayMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.message import MessageLogError
@@ -100,12 +100,12 @@ class GatewayController:
             Consumer(url, token, self.client.event_headers) if url else None,
             self.events,
             self._counts.count_replay,
-            gateway.replay,
         )
-        audits = AuditRepository(database, name)
+        replays = gateway.replay is ReplayMode.AUTO and not self.replayer.why_not
+        audits = AuditRepository(database, name, replays=replays)
         metrics.watch_audits(name, audits)
         self.auditor = MessageAuditor(
-            audits, self.client, echoes, self.events, self._note_audit, mode, clock=clock
+            audits, self.client, echoes, self.events, self._counts.count_audit, mode, clock=clock
         )
         policy = Policy(
             backoff,
@@ -138,11 +138,6 @@ class GatewayController:
         if self.workers.channels is None:
             raise MessageLogError("the channel list could not be read")
         return self.workers.channels.values()
-
-    def _note_audit(self, channel: str, result: AuditResult) -> None:
-        self._counts.count_audit(channel, result)
-        if result is AuditResult.MISSED:
-            self.replayer.want_after_audit(channel)
 
     def close(self) -> None:
         """Close the connections to the gateway and to its message sources."""

@@ -300,6 +300,20 @@ def test_two_exporters_on_one_store_know_what_either_has_taken(
     assert here.poll().age("Loja 1") == 107
 
 
+def test_two_exporters_whose_clocks_differ_by_a_minute_miss_nothing(
+    store: EventStore, clock: DayClock
+) -> None:
+    slow = DayClock()
+    slow.now -= 60
+    exporters = Exporter(store, clock), Exporter(store, slow)
+    exporters[0].take(message())
+    for _ in range(5):
+        ages = [one.poll().age("Loja 1") for one in exporters]
+        clock.now += 25
+        slow.now += 25
+    assert ages == [100, 40]
+
+
 def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: DayClock) -> None:
     clock.now += 86_400
     exporter = Exporter(store, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,22 +12,24 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook import message_replay
+from reconnect_hook.event_log import EventLog
 from reconnect_hook.message_audit import (
+    Audit,
+    AuditRepository,
     AuditResult,
     DueAudit,
     MessageAuditor,
     Missed,
     Replay,
-    prune_audits,
     wish_after,
 )
 from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
-from reconnect_hook.repository import prune_records
+from reconnect_hook.repository import prune_audits, prune_records
 from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.readers import AuditMode, ReplayMode
-from zapwatch.gateways.base import Gateway
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.message import Received, ReceivedMessage, Wanted
 
 
@@ -272,6 +275,19 @@ def test_audits_end_with_their_gateway_and_are_made_when_it_is_back(world: _Audi
     assert results == [AuditResult.COMPLETE] * 2
 
 
+def test_the_audit_of_a_channel_is_told_before_the_next_one_begins(world: _Audited) -> None:
+    repository = world.hook.auditor.repository
+    told: list[set[str]] = []
+    for name in ("loja", "obra"):
+        world.put(name)
+        repository.want_now(name)
+    world.gateway.on_call = lambda _call, _name: told.append(
+        {key for key, one in repository.last().items() if one.result}
+    )
+    world.run(5)
+    assert told == [set(), {"loja"}]
+
+
 def test_flapping_does_not_put_an_audit_off_and_looks_as_far_back(world: _Audited) -> None:
     began = world.clock.time()
     world.receive("LOST", arrives=False)
@@ -302,6 +318,25 @@ def test_records_of_what_has_left_go_after_30_days(
     prune_records(world.hook.database)
     assert world.missed() == {}
     assert world.hook.auditor.repository.last() == {}
+
+
+def test_many_audits_are_deleted_and_many_messages_arrive_by_few_statements(
+    world: _Audited,
+) -> None:
+    repository, loja = world.hook.auditor.repository, Channel("loja", Status.CONNECTED)
+    names = [f"name{number}" for number in range(1200)]
+    missed = tuple(ReceivedMessage(one, world.clock.time(), "text", "0001") for one in names)
+    repository.want([wish_after(one, world.clock.time()) for one in names])
+    repository.record(loja, Audit(AuditResult.MISSED, missed=missed))
+    world.skip(200)
+    statements: list[str] = []
+    engine = world.hook.database._engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+    repository.record(loja, Audit(AuditResult.COMPLETE, arrived=frozenset(names)))
+    prune_audits(world.hook.database, GATEWAY, ["loja"])
+    assert len(statements) < 40
+    assert repository.last().keys() == {"loja"}
+    assert all(one.arrived_at for one in world.missed().values())
 
 
 @pytest.mark.parametrize(("count", "seconds", "read"), [(50, 60, 0), (120, 0, 0), (1, 30, 5000)])
@@ -490,7 +525,9 @@ def test_what_the_webhook_does_not_take_stays_missed_and_says_why(
     for id_, (result, why) in zip("ABC", answers, strict=False):
         assert (world.missed()[id_].replay, world.missed()[id_].replay_detail) == (result, why)
     assert world.missing() == 5 - len(got) + len(answers)
-    world.hook.replayer._repository.want("loja", by_person=False)
+    found = Audit(AuditResult.MISSED, missed=(world.gateway.has["loja"][0],))
+    automatic = AuditRepository(world.hook.database, GATEWAY, replays=True)
+    automatic.record(Channel("loja", Status.CONNECTED), found)
     world.consumer.got = []
     world.run(5)
     untried = sorted(set("ABCDE") - set(got))
@@ -516,6 +553,85 @@ def test_auto_gives_a_webhook_that_is_down_half_an_hour(
 
     assert len(world.consumer.got) == 8
     assert world.missing() == tried
+
+
+def _refuse(operation: Operation) -> None:
+    raise GatewayError(operation, GatewayErrorKind.TIMEOUT, "made up")
+
+
+@pytest.mark.parametrize("world", [_AUTO], indirect=True)
+@pytest.mark.parametrize("where", ["received", "delivered"])
+def test_auto_delivers_later_what_it_could_not_read(world: _Audited, where: str) -> None:
+    """Three times, of which the second and the third are audits."""
+    reads = itertools.count()
+
+    def fail(*_: object) -> None:
+        number = next(reads)
+        if where == "delivered":
+            world.messages.is_down = number == 0 or world.messages.is_down
+        elif 0 < number < 4:
+            _refuse(Operation.MESSAGES)
+
+    world.gateway.on_call = fail
+    world.lose("A")
+    world.run(5)
+    assert (world.consumer.got, bool(world.why())) == ([], True)
+    for _ in range(2):
+        world.skip(1800)
+        world.run(10)
+    assert (world.consumer.got, world.count(AuditResult.UNKNOWN)) == ([], 2)
+    world.messages.is_down = False
+    world.skip(1800)
+    world.run(10)
+    assert world.consumer.got == ["A"]
+
+
+@pytest.mark.parametrize("world", [_AUTO], indirect=True)
+def test_auto_delivers_although_the_hook_died_when_it_had_audited(
+    world: _Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(EventLog, "write", die)
+        world.lose("A")
+    world.run(5)
+    assert world.consumer.got == ["A"]
+
+
+def test_an_audit_that_cannot_be_made_is_given_up_when_its_outage_began_a_day_ago(
+    world: _Audited,
+) -> None:
+    world.messages.is_down = True
+    world.hook.auditor.repository.want([wish_after("loja", world.clock.time())])
+    for _ in range(60):
+        world.skip(1800)
+        world.run(10)
+    failed = world.count(AuditResult.UNKNOWN)
+    assert 40 < failed < 55
+    world.messages.is_down = False
+    world.skip(7200)
+    world.run(10)
+    assert (world.count(AuditResult.UNKNOWN), world.audits()) == (failed, 0)
+
+
+def test_why_some_were_left_is_told_until_none_is_missing(world: _Audited) -> None:
+    world.lose("A")
+    world.messages.is_down = True
+    assert world.deliver() == []
+    world.messages.is_down = False
+    for is_told in (True, False):
+        world.audit()
+        assert bool(world.why()) is is_told
+        world.arrive("A")
+
+
+def test_what_had_arrived_before_it_was_delivered_is_missing_no_more(world: _Audited) -> None:
+    world.lose("A")
+    world.arrive("A")
+    assert world.deliver() == []
+    assert world.missing() == 0
 
 
 def test_only_what_still_is_to_be_delivered_is(world: _Audited) -> None:
@@ -555,7 +671,7 @@ def test_what_cannot_be_read_delivers_nothing_and_says_why(world: _Audited, faul
 def test_what_a_hook_that_died_was_sending_is_unknown_and_not_sent_again(world: _Audited) -> None:
     world.lose("A", "B")
     dying = ReplayRepository(world.hooks[1].database, GATEWAY)
-    dying.want("loja", by_person=True)
+    dying.want("loja")
     claim = dying.claim()
     assert claim is not None
     claim, _ = dying.begin(claim, "A")
@@ -577,6 +693,28 @@ def test_what_a_hook_that_died_was_sending_is_unknown_and_not_sent_again(world: 
     assert world.missed()["A"].replay_detail == ""
 
 
+@pytest.mark.parametrize("result", [None, Replay.DELIVERED])
+def test_what_a_hook_sent_before_it_died_is_missing_no_more_when_it_has_arrived(
+    world: _Audited, result: Replay | None
+) -> None:
+    world.lose("A")
+    dying = ReplayRepository(world.hooks[1].database, GATEWAY)
+    dying.want("loja")
+    claim = dying.claim()
+    assert claim is not None
+    dying.begin(claim, "A")
+    if result is not None:
+        dying.end("loja", ["A"], result, "")
+    world.arrive("A")
+
+    world.skip(300)
+    world.run(10)
+    world.skip(1800)
+    world.run(10)
+
+    assert world.missing() == 0
+
+
 def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -> None:
     world.put("obra")
     world.receive("OBRA", channel="obra", arrives=False)
@@ -585,7 +723,7 @@ def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -
     world.run(5)
     both = [ReplayRepository(hook.database, GATEWAY) for hook in world.hooks]
     for channel in ("loja", "obra"):
-        both[0].want(channel, by_person=True)
+        both[0].want(channel)
 
     claims = [one.claim() for one in both]
 

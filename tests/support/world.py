@@ -21,7 +21,7 @@ from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.echo import ProbeContext
 from reconnect_hook.event_log import EventLog
 from reconnect_hook.history import Attempt, RepairHistory
-from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, Replay
+from reconnect_hook.message_audit import AuditRepository, MessageAuditor, Replay
 from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, Backoff, ChannelRow, RepairCause
@@ -362,21 +362,15 @@ class WorldHook:
             cast(Consumer, world.consumer),
             world.events,
             counts.count_replay,
-            options.replay,
             start=self._start,
         )
 
-        def audited(channel: str, result: AuditResult) -> None:
-            counts.count_audit(channel, result)
-            if result is AuditResult.MISSED:
-                self.replayer.want_after_audit(channel)
-
         self.auditor = MessageAuditor(
-            AuditRepository(self.database, GATEWAY),
+            AuditRepository(self.database, GATEWAY, replays=options.replay is ReplayMode.AUTO),
             world.client,
             messages,
             world.events,
-            audited,
+            counts.count_audit,
             options.audit,
             clock=world.clock,
             start=self._start,

@@ -17,13 +17,18 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, Channel, Names, folded, rekeyed
 from zapwatch.clock import Clock
-from zapwatch.db import Database, StateError, delete_chunk, lock_sqlite, make_table, upsert
+from zapwatch.db import (
+    Database,
+    StateError,
+    add_missing,
+    delete_chunk,
+    lock_sqlite,
+    make_table,
+    upsert,
+)
 from zapwatch.messages.history import HOURS, History
 from zapwatch.messages.message import (
     TOKEN_LENGTH,
@@ -209,7 +214,7 @@ class EventStore:
                     {"gateway": gateway, "token": token, "written_at": now}
                     for gateway, token in sorted(batch.echoes)
                 ]
-                latest = {"written_at": _Greatest}
+                latest = {"written_at": _later}
                 connection.execute(_upsert(connection, heard_echoes, latest), heard)
             _write_ids(connection, batch.ids, now)
 
@@ -325,8 +330,7 @@ def _note_heartbeat(connection: sa.Connection, now: float) -> None:
     last_at = connection.scalar(sa.select(table.c.last_at))
     advance = table.update().where(table.c.last_at == last_at).values(last_at=now)
     if last_at is None:
-        first = _upsert(connection, table, {"last_at": _Greatest})
-        connection.execute(first, [{"id": 1, "last_at": now}])
+        add_missing(connection, table, [{"id": 1, "last_at": now}])
     elif now - last_at > GAP_AFTER:
         # If two receivers return at the same time, one records the gap.
         if connection.execute(advance).rowcount == 1:
@@ -345,14 +349,14 @@ def _write_ids(
     if key is None:
         # If two create a key at the same time, the first one stays.
         made = {"id": 1, "key": secrets.token_hex(32), "since": now}
-        connection.execute(_upsert(connection, hash_key, {"since": _Greatest}), [made])
+        add_missing(connection, hash_key, [made])
         key = connection.scalar(sa.select(hash_key.c.key))
     rows = [
         {"gateway": gateway, "hash": _hash(str(key), channel, one), "written_at": now}
         for gateway, channel, one in sorted(ids)
     ]
     if rows:
-        connection.execute(_upsert(connection, arrived_ids, {"written_at": _Greatest}), rows)
+        connection.execute(_upsert(connection, arrived_ids, {"written_at": _later}), rows)
 
 
 def _hash(key: str, channel: str, message_id: str) -> int:
@@ -389,25 +393,12 @@ def _upsert(connection: sa.Connection, table: sa.Table, joined: Mapping[str, _Jo
     )
 
 
-class _Greatest(FunctionElement[float]):
-    """Greater of two numbers."""
-
-    inherit_cache = True
-    type = sa.Double()
-
-
-@compiles(_Greatest, "sqlite")
-def _greatest_sqlite(element: _Greatest, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"max({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(_Greatest, "mysql")
-def _greatest_mysql(element: _Greatest, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"greatest({compiler.process(element.clauses, **kw)})"
+def _later(present: Any, new: Any) -> sa.ColumnElement[Any]:
+    return sa.case((new > present, new), else_=present)
 
 
 _LATEST: Mapping[str, _Join] = dict.fromkeys(
-    ("last_in", "last_out", "last_heard", "written_at"), _Greatest
+    ("last_in", "last_out", "last_heard", "written_at"), _later
 )
 _ADDED: Mapping[str, _Join] = {
     "minutes": lambda present, new: present.bitwise_or(new),
@@ -415,7 +406,7 @@ _ADDED: Mapping[str, _Join] = {
 }
 
 
-_CLOCK_BACK = 1.0  # seconds
+_STEP_BACK = 1.0  # seconds; after a larger one, all rows are read again
 _CLOCKS_SECONDS = 600.0  # possible lag of the receiver's clock
 _STALE_SECONDS = 300.0  # without a heartbeat of the receiver, until ages are unknown
 _PAUSE_ROWS = 1000  # between two pauses
@@ -446,7 +437,7 @@ class StoredMessages:
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read new rows; raise MessageLogError, also if no receiver has run for five minutes."""
         now = self._clock.time()
-        if now < self._read_at - _CLOCK_BACK:
+        if now < self._read_at - _STEP_BACK:
             self._last, self._read_at = {}, 0.0
         since = max(0.0, self._read_at - self._store.overlap)
         stored = self._store.activity(self._gateway, since)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import operator
 import threading
-from collections.abc import Callable, Collection, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
@@ -100,25 +101,23 @@ class _Marks:
         self._marks: list[tuple[int, float]] = []
 
     def note(self, head: Head) -> list[tuple[int, float]]:
-        """Add the current mark; return all, newest first, as highest id and Unix seconds."""
+        """Add the current mark; return all, by the highest id, as id and Unix seconds."""
+        newest = (head.newest_id, head.now)
         with self._lock:
-            # Marks after the current one belong to another log, or to a wrong clock.
-            known = [
-                (id_, at) for id_, at in self._marks if id_ <= head.newest_id and at <= head.now
-            ]
-            newest = (head.newest_id, head.now)
-            # For the same id, the latest time is the most precise.
-            self._marks = [newest, *(one for one in known if one[0] != head.newest_id)]
-            del self._marks[_MOST_MARKS:]
-            return list(self._marks)
+            # Larger ones belong to another log, or to a wrong clock. For the same id, the latest
+            # time is the most precise.
+            known = [one for one in self._marks if one[0] < newest[0] and one[1] <= newest[1]]
+            self._marks = [*known, newest][-_MOST_MARKS:]
+            return self._marks
 
 
-def _arrived(row: Row, marks: Collection[tuple[int, float]], now: float) -> float | None:
+def _arrived(row: Row, marks: Sequence[tuple[int, float]], now: float) -> float | None:
     """Return the time of a row's writing: its own unless a mark shows that it came hours later.
 
     None if its own time is in the future and no mark precedes it.
     """
-    since = next((at for id_, at in marks if id_ < row.id), None)
+    place = bisect_left(marks, (row.id,))
+    since = marks[place - 1][1] if place else None
     if row.time is None or row.time > now + FUTURE_SECONDS:
         return since
     if since is not None and since - row.time > CLOCK_OFF_SECONDS:

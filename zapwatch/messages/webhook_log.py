@@ -339,101 +339,104 @@ _LOG = sa.table(
 )
 
 
-# Literals, since SQLAlchemy expands a list of bound values at each execution.
-_IS_MESSAGE = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
-_IS_WHAPI = _LOG.c.event_type == sa.literal_column(f"'{WHAPI_EVENT_TYPE}'")
+def _text(value: str) -> sa.ColumnElement[Any]:
+    """Return a literal, since SQLAlchemy expands a list of bound values at each execution."""
+    return sa.literal_column(f"'{value}'")
 
 
-def _channel_of_row() -> sa.ColumnElement[str | None]:
-    paths = [
-        sa.func.nullif(_JsonScalar(_LOG.c.payload_json, sa.literal_column(f"'{path}'")), "")
-        for path in CHANNEL_PATHS
-    ]
-    # CASE also keeps MySQL from raising an error at a payload that is not JSON.
-    return sa.case(
-        (
-            _IS_MESSAGE & (sa.func.json_valid(_LOG.c.payload_json) == 1),
-            sa.func.substr(sa.func.coalesce(*paths), 1, MAX_ID_LENGTH + 1),
-        ),
-        else_=None,
-    )
+_PAYLOAD = _LOG.c.payload_json
+_IS_MESSAGE = _LOG.c.event_type.in_(map(_text, MESSAGE_EVENTS))
+_IS_WHAPI = _LOG.c.event_type == _text(WHAPI_EVENT_TYPE)
+_IS_SMALL = sa.func.length(_PAYLOAD) <= MOST_BYTES
+# MySQL raises an error at a payload that is not JSON, except behind this in a CASE.
+_IS_JSON = sa.func.json_valid(_PAYLOAD) == 1
 
 
 def _holds(*texts: str) -> sa.ColumnElement[bool]:
-    return sa.or_(*(_Holds(_LOG.c.payload_json, sa.literal_column(f"'{text}'")) for text in texts))
-
-
-def _echo_of_row() -> sa.ColumnElement[str | None]:
-    payload = _LOG.c.payload_json
-    found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
-    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
-    token = sa.case((_holds(MARK), sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
-    return sa.case((may_be, token), else_=None)
-
-
-def _scalars(field: str) -> list[_JsonScalar]:
-    return [_JsonScalar(_LOG.c.payload_json, _path(place, field)) for place in _PLACES]
-
-
-def _path(place: str, field: str) -> sa.ColumnElement[str]:
-    return sa.literal_column(f"'{place}.{field}'")
+    return sa.or_(*(_Holds(_PAYLOAD, _text(text)) for text in texts))
 
 
 # Paths of the object with the message's fields in a payload.
 _PLACES = ("$", "$.message", "$.data", "$.raw.payload")
 
 
-def _note_of_row() -> sa.ColumnElement[str | None]:
-    """Return CIPHERTEXT, or an own message's ``ack``, or NULL.
-
-    To keep the query of each row cheap, JSON is parsed only if a text search makes it likely.
-    """
-    payload = _LOG.c.payload_json
-
-    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
-    valid = sa.func.json_valid(payload) == 1
-    encrypted = sa.literal_column(f"'{CIPHERTEXT}'").in_(_scalars("type"))
-    # Messages sent by the API never count as heard.
-    not_by_api = _LOG.c.event_type != sa.literal_column("'message.sent'")
-    own = sa.or_(_LOG.c.event_type == sa.literal_column("'onselfmessage'"), _is_from_me(valid))
-    note = sa.case(
-        (_holds(f'"{CIPHERTEXT}"') & valid & encrypted, sa.literal_column(f"'{CIPHERTEXT}'")),
-        (not_by_api & own & valid, sa.func.coalesce(*_scalars("ack"))),
-        else_=None,
-    )
-    return sa.case((may_be, note), else_=None)
+def _at_each_place(kind: type[_JsonScalar | _JsonTrue], field: str) -> list[sa.ColumnElement[Any]]:
+    return [kind(_PAYLOAD, _text(f"{place}.{field}")) for place in _PLACES]
 
 
-def _is_from_me(valid: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    from_me = (_JsonTrue(_LOG.c.payload_json, _path(place, "fromMe")) for place in _PLACES)
-    return _holds('"fromMe":true', '"fromMe": true') & valid & sa.or_(*from_me)
+_CHANNEL = sa.case(
+    (
+        _IS_MESSAGE & _IS_JSON,
+        sa.func.substr(
+            sa.func.coalesce(
+                *(sa.func.nullif(_JsonScalar(_PAYLOAD, _text(path)), "") for path in CHANNEL_PATHS)
+            ),
+            1,
+            MAX_ID_LENGTH + 1,
+        ),
+    ),
+    else_=None,
+)
+
+_ECHO = sa.case(
+    (
+        _IS_MESSAGE & _IS_SMALL,
+        sa.case(
+            (
+                _holds(MARK),
+                sa.func.substr(_PAYLOAD, sa.func.instr(_PAYLOAD, _text(MARK)), TOKEN_LENGTH),
+            ),
+            else_=None,
+        ),
+    ),
+    else_=None,
+)
+
+# JSON is parsed only if a text search makes it likely, which keeps the query of each row cheap.
+_IS_FROM_ME = (
+    _holds('"fromMe":true', '"fromMe": true')
+    & _IS_JSON
+    & sa.or_(*_at_each_place(_JsonTrue, "fromMe"))
+)
+_IS_ENCRYPTED = (
+    _holds(f'"{CIPHERTEXT}"')
+    & _IS_JSON
+    & _text(CIPHERTEXT).in_(_at_each_place(_JsonScalar, "type"))
+)
+# Messages sent by the API never count as heard.
+_HAS_ACK = (
+    (_LOG.c.event_type != _text("message.sent"))
+    & sa.or_(_LOG.c.event_type == _text("onselfmessage"), _IS_FROM_ME)
+    & _IS_JSON
+)
+# CIPHERTEXT, or an own message's ``ack``, or NULL.
+_NOTE = sa.case(
+    (
+        _IS_MESSAGE & _IS_SMALL,
+        sa.case(
+            (_IS_ENCRYPTED, _text(CIPHERTEXT)),
+            (_HAS_ACK, sa.func.coalesce(*_at_each_place(_JsonScalar, "ack"))),
+            else_=None,
+        ),
+    ),
+    else_=None,
+)
+
+# A JSON list of what is at the paths of an id, NULL for own messages. One call for all paths, since
+# each scans the whole text of up to 16 MB. _IS_FROM_ME is NULL if a place has no fromMe.
+_IDS = sa.case(
+    (
+        _IS_MESSAGE & _IS_JSON & (sa.func.coalesce(_IS_FROM_ME, sa.false()) == sa.false()),
+        sa.func.substr(sa.func.json_extract(_PAYLOAD, *map(_text, ID_PATHS)), 1, _LONGEST_IDS),
+    ),
+    else_=None,
+)
 
 
-def _ids_of_row() -> sa.ColumnElement[str | None]:
-    """Return a JSON list of what is at the paths of an id, NULL for own messages.
-
-    One call for all paths, since each scans the whole text of up to 16 MB.
-    """
-    payload = _LOG.c.payload_json
-    valid = sa.func.json_valid(payload) == 1
-    found = sa.func.json_extract(payload, *(sa.literal_column(f"'{one}'") for one in ID_PATHS))
-    # The comparison is NULL if a place has no fromMe.
-    of_others = (
-        _IS_MESSAGE & valid & (sa.func.coalesce(_is_from_me(valid), sa.false()) == sa.false())
-    )
-    return sa.case((of_others, sa.func.substr(found, 1, _LONGEST_IDS)), else_=None)
-
-
-def _short_whapi_event() -> sa.ColumnElement[str | None]:
-    payload = _LOG.c.payload_json
-    return sa.case((sa.func.json_valid(payload) == 1, _ShortWhapi(payload)), else_=None)
-
-
-def _whapi_event(of_large: sa.ColumnElement[Any]) -> sa.ColumnElement[str | None]:
-    """Return the payload of Whapi's rows, or ``of_large`` if it is large."""
-    payload = _LOG.c.payload_json
-    event = sa.case((sa.func.length(payload) <= MOST_BYTES, payload), else_=of_large)
-    return sa.case((_IS_WHAPI, event), else_=None)
+def _whapi_event(*, parsed: bool) -> sa.ColumnElement[str | None]:
+    """Return the payload of Whapi's rows; of a large one its short form, or NULL unparsed."""
+    short = sa.case((_IS_JSON, _ShortWhapi(_PAYLOAD)), else_=None) if parsed else sa.null()
+    return sa.case((_IS_WHAPI, sa.case((_IS_SMALL, _PAYLOAD), else_=short)), else_=None)
 
 
 class _Rows(NamedTuple):
@@ -443,55 +446,32 @@ class _Rows(NamedTuple):
     unparsed: sa.Select[Any]
 
     @classmethod
-    def of(cls, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any]) -> _Rows:
-        """Build both queries."""
-        return cls(
-            *(
-                sa.select(
-                    _LOG.c.id,
-                    _Epoch(_LOG.c.received_at),
-                    _OtherEpoch(_LOG.c.received_at),
-                    channel,
-                    _LOG.c.event_type,
-                    _echo_of_row(),
-                    note,
-                    _whapi_event(large),
-                )
-                .where(which)
-                .order_by(order)
-                .limit(sa.bindparam("limit"))
-                for channel, note, large in (
-                    (_channel_of_row(), _note_of_row(), _short_whapi_event()),
-                    (sa.null(), sa.null(), sa.null()),
-                )
+    def of(
+        cls, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any], *, ids: bool = False
+    ) -> _Rows:
+        """Build both queries; ``ids``: for audits, with the messages' ids in place of echoes."""
+        queries = []
+        for parsed in (True, False):
+            event = _whapi_event(parsed=parsed)
+            query = sa.select(
+                _LOG.c.id,
+                _Epoch(_LOG.c.received_at),
+                _OtherEpoch(_LOG.c.received_at),
+                _CHANNEL if parsed else sa.null(),
+                _LOG.c.event_type,
+                _NOTE if parsed else sa.null(),
             )
-        )
+            found = sa.func.coalesce(_IDS if parsed else sa.null(), event)
+            query = query.add_columns(found) if ids else query.add_columns(_ECHO, event)
+            queries.append(query.where(which).order_by(order).limit(sa.bindparam("limit")))
+        return cls(*queries)
 
 
+_IS_BEFORE, _NEWEST_FIRST = _LOG.c.id < sa.bindparam("row"), _LOG.c.id.desc()
 _ROWS_AFTER = _Rows.of(_LOG.c.id > sa.bindparam("row"), _LOG.c.id)
-_ROWS_BEFORE = _Rows.of(_LOG.c.id < sa.bindparam("row"), _LOG.c.id.desc())
-_ROWS_AMONG = _Rows.of(_LOG.c.id.in_(sa.bindparam("rows", expanding=True)), _LOG.c.id.desc())
-
-_ARRIVALS = _Rows(
-    *(
-        sa.select(
-            _LOG.c.id,
-            _Epoch(_LOG.c.received_at),
-            _OtherEpoch(_LOG.c.received_at),
-            channel,
-            _LOG.c.event_type,
-            note,
-            sa.func.coalesce(ids, _whapi_event(large)),
-        )
-        .where(_LOG.c.id < sa.bindparam("row"))
-        .order_by(_LOG.c.id.desc())
-        .limit(sa.bindparam("limit"))
-        for channel, note, ids, large in (
-            (_channel_of_row(), _note_of_row(), _ids_of_row(), _short_whapi_event()),
-            (sa.null(), sa.null(), sa.null(), sa.null()),
-        )
-    )
-)
+_ROWS_BEFORE = _Rows.of(_IS_BEFORE, _NEWEST_FIRST)
+_ROWS_AMONG = _Rows.of(_LOG.c.id.in_(sa.bindparam("rows", expanding=True)), _NEWEST_FIRST)
+_ARRIVALS = _Rows.of(_IS_BEFORE, _NEWEST_FIRST, ids=True)
 
 _BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
 _IDS_BETWEEN = (
@@ -690,8 +670,8 @@ def _row(
     other_time: Any,
     channel: Any,
     event_type: str | None,
-    echo: str | None,
     note: str | None,
+    echo: str | None,
     *,
     names: Names,
 ) -> Row:
