@@ -12,7 +12,8 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS
-from reconnect_hook.reconciler import Scheduler, add_gateways
+from reconnect_hook.reconciler import Scheduler
+from reconnect_hook.repository import add_gateways
 from reconnect_hook.supervisor import GatewayController, open_store
 from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable
