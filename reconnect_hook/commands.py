@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 
 from reconnect_hook.echo import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
@@ -70,11 +71,9 @@ def _controllers(
     scheduler = Scheduler(store.database)
     add_gateways(store.database, [gateway.name for gateway in settings.gateways])
     for gateway in gateways:
-        controller = GatewayController(settings, gateway, store, HookMetrics(), scheduler)
-        try:
+        made = GatewayController(settings, gateway, store, HookMetrics(), scheduler)
+        with closing(made) as controller:
             yield controller
-        finally:
-            controller.client.close()
     store.database.close()
 
 

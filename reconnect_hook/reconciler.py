@@ -18,7 +18,13 @@ from reconnect_hook.decision import MakeCall
 from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor, prune_audits
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
-from reconnect_hook.models import FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
+from reconnect_hook.models import (
+    FAILURES,
+    LEASE_SECONDS,
+    LONGEST_DUE_SECONDS,
+    ROUND_SECONDS,
+    GatewayRow,
+)
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, RowChanges
@@ -52,6 +58,11 @@ _LONGEST_HORIZON = 3600.0  # most seconds of messages that a look reads
 _QUERY_FORGOTTEN = 600.0  # seconds after which a failed query no longer counts
 
 
+def _is_due(moment: float | None, at: float, longest_wait: float = LONGEST_DUE_SECONDS) -> bool:
+    """Whether a time has come, or is so late that the clock must have been set back."""
+    return moment is not None and not at < moment <= at + longest_wait
+
+
 @dataclass(frozen=True, slots=True)
 class Beside:
     """Audits and deliveries, which run beside the loop in any hook."""
@@ -61,9 +72,9 @@ class Beside:
 
     def begin(self, polled: Polled) -> None:
         """Start due audits and deliveries."""
-        if polled.is_due(polled.audit_at, LONGEST_WAIT_SECONDS):
+        if _is_due(polled.audit_at, polled.at, LONGEST_WAIT_SECONDS):
             self.auditor.begin()
-        if polled.is_due(polled.replay_at, CLAIM_SECONDS):
+        if _is_due(polled.replay_at, polled.at, CLAIM_SECONDS):
             self.replayer.begin()
 
 
@@ -158,8 +169,8 @@ class GatewayReconciler:
         Raises StateError; the next step then repeats the same work.
         """
         if polled is not None:
-            late = polled.is_due(polled.look_at)
-            self._due_at = self._soonest([polled.at if late else polled.look_at], polled.at)
+            is_due = _is_due(polled.look_at, polled.at)
+            self._due_at = self._soonest([polled.at if is_due else polled.look_at], polled.at)
             if self._beside is not None and not self._stopping:
                 self._beside.begin(polled)
         if not self.leads and not self._take_lead(polled):
@@ -186,9 +197,10 @@ class GatewayReconciler:
         return self._clock.monotonic() + seconds
 
     def _take_lead(self, polled: Polled | None) -> bool:
-        if polled is None or self._stopping or self._clock.monotonic() < self._lead_not_before:
+        moment = self._clock.monotonic()
+        if polled is None or self._stopping or moment < self._lead_not_before:
             return False
-        if not (polled.is_due(polled.look_at) or self.holds_list):
+        if moment < self._due_at and not self.holds_list:
             return False
         gateway = polled.gateway
         if gateway.is_led(polled.at) or gateway.rests(polled.at) or not self._lead.take(gateway):

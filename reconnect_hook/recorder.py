@@ -37,7 +37,15 @@ from reconnect_hook.echo import (
     QueryFailedOnceError,
     UnableError,
 )
-from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptSteps, EventLog, NewSteps, StepKind
+from reconnect_hook.event_log import (
+    UNABLE,
+    AttemptKind,
+    AttemptName,
+    AttemptStep,
+    AttemptSteps,
+    EventLog,
+    StepKind,
+)
 from reconnect_hook.message_audit import want_audits, wish_after
 from reconnect_hook.models import (
     FOLLOWED,
@@ -124,27 +132,19 @@ class Recorder:
         """The rows that await a worker, of the last look that is not too old."""
         self._began: dict[str, float] = {}
         self._probe_began: dict[str, float] = {}
-        self._attempts = AttemptSteps()
+        self._steps: dict[AttemptName, list[AttemptStep]] = {}
 
     def forget(self) -> None:
         """Reset the state of an ended lead."""
         self.ready = []
         self._began = {}
-        self._attempts.forget()
+        self._steps = {}
 
     def committed(self, changes: RowChanges) -> None:
         """Apply a committed transaction's steps, claims and ends of repairs."""
-        before, after = changes.before, changes.gateway
-        if after.is_tripped and after != before:
-            _log.warning(
-                "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
-                self._name,
-                after.failures,
-                (after.rests_until or changes.at) - changes.at,
-            )
-        elif before.is_tripped and not after.is_tripped:
-            _log.warning("gateway %s answers again", self._name)
-        self._attempts.commit(changes.attempts)
+        if changes.gateway != changes.before:
+            self._tell_circuit(changes.before, changes.gateway, changes.at)
+        changes.attempts.commit()
         for entry in changes.entries:
             self._began.pop(entry.key, None)
         for one in changes.claimed:
@@ -153,11 +153,22 @@ class Recorder:
         if changes.taken:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
 
+    def _tell_circuit(self, before: GatewayRow, after: GatewayRow, at: float) -> None:
+        if after.is_tripped:
+            _log.warning(
+                "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
+                self._name,
+                after.failures,
+                (after.rests_until or at) - at,
+            )
+        elif before.is_tripped:
+            _log.warning("gateway %s answers again", self._name)
+
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
     ) -> RowChanges:
         """Record a failed list; it shows nothing about channels, so no row changes."""
-        changes = RowChanges(at, NewSteps(at), gateway, gateway.after_failure(at))
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
         store_changes(connection, self._name, changes)
         if changes.gateway.failures == 1:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
@@ -178,7 +189,7 @@ class Recorder:
 
         ``keys`` are those that remain of a look, None at its begin.
         """
-        changes = RowChanges(at, NewSteps(at), gateway, gateway.after_list(at))
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_list(at))
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         changes.rows = read_rows(connection, self._name, chunk, at, lock=True)
@@ -288,9 +299,7 @@ class Recorder:
         seconds = 0.0 if began is None else moment - began
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at, seconds)
         changes.entries.append(entry)
-        self._attempts.end(
-            changes.attempts, AttemptKind.REPAIR, row.key, entry.outcome, entry.detail
-        )
+        changes.attempts.end(AttemptKind.REPAIR, row.key, entry.outcome, entry.detail)
         if end.of_the_whole:
             changes.gateway = changes.gateway.after_failure(changes.at)
         stays = row.is_open or row.is_paused(changes.at)
@@ -396,7 +405,7 @@ class Recorder:
         at: float,
     ) -> RowChanges:
         """Record the answers of calls and probes, and claim the next work."""
-        changes = RowChanges(at, NewSteps(at), gateway, gateway)
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway)
         self._lock(connection, changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
@@ -501,20 +510,17 @@ class Recorder:
         close(row, None, changes.gateway, self._policy, at, well=False)
         row.query_failed_at = None
         if isinstance(finding, UnableError):
-            self._end_probe(changes, row.key, UNABLE, str(finding))
+            changes.attempts.end(AttemptKind.PROBE, row.key, UNABLE, str(finding))
         if isinstance(finding, Finding):
-            self._end_probe(changes, row.key, finding.outcome, finding.detail)
+            changes.attempts.end(AttemptKind.PROBE, row.key, finding.outcome, finding.detail)
             self._note_probe(connection, changes, row, finding, one.seconds)
             self._raise_repairs(connection, changes, row, finding)
 
     def _note_steps(self, changes: RowChanges, kind: AttemptKind, one: ProbeAnswer) -> None:
         """Record a probe's steps, converted to the database's clock."""
         offset = changes.at - self._clock.monotonic()
-        steps = [step._replace(at=step.at + offset) for step in one.steps]
-        changes.attempts.extend(kind, one.key, steps)
-
-    def _end_probe(self, changes: RowChanges, key: str, outcome: str, detail: str) -> None:
-        self._attempts.end(changes.attempts, AttemptKind.PROBE, key, outcome, detail)
+        for step in one.steps:
+            changes.attempts.add(kind, one.key, step.kind, step.words, step.at + offset)
 
     def _note_probe(
         self,

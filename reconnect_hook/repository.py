@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from reconnect_hook.event_log import KEPT_ATTEMPTS, LogEntry, LoggedAttempt, NewSteps
+from reconnect_hook.event_log import KEPT_ATTEMPTS, AttemptSteps, LogEntry, LoggedAttempt
 from reconnect_hook.models import (
     AT_REST,
     COLUMNS,
     IN_HAND,
     LEASE_SECONDS,
-    LONGEST_DUE_SECONDS,
     AskedBy,
     ChannelRow,
     GatewayRow,
@@ -123,10 +122,6 @@ class Polled:
     look_at: float | None
     audit_at: float | None
     replay_at: float | None
-
-    def is_due(self, moment: float | None, longest_wait: float = LONGEST_DUE_SECONDS) -> bool:
-        """Whether a time has come, or is so late that the clock must have been set back."""
-        return moment is not None and not self.at < moment <= self.at + longest_wait
 
 
 _DUE = [
@@ -468,7 +463,7 @@ class StoredChanges:
     """What one transaction of the leader changes; ``at`` is its time in Unix seconds."""
 
     at: float
-    attempts: NewSteps
+    attempts: AttemptSteps
     before: GatewayRow
     """The gateway's row before the transaction."""
     gateway: GatewayRow
