@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -213,9 +213,10 @@ class AlertWriter:
         self._database = database
         self._gateway = gateway
         self._backoff = backoff
-        self._longest_wait = backoff.longest
         self._wake = wake
         self._asked_by = asked_by
+        self.listed_in: int | None = None
+        """Number of the look that shows the alerts, which may also close their rows."""
 
     def accept(self, alerts: Sequence[Alert]) -> list[Disposition]:
         """Store the raises of one payload's alerts, and return each alert's disposition.
@@ -261,9 +262,11 @@ class AlertWriter:
         if not keys:
             return [[Disposition.IGNORED] * len(one) for one in payloads], []
         with self._database.read() as connection:
-            state = read_state(connection, self._gateway, keys, self._longest_wait)
+            gateway, rows, at = read_state(connection, self._gateway, keys)
+        if gateway.look == self.listed_in:
+            gateway = replace(gateway, look=gateway.look - 1)
         raises: list[Raise] = []
-        return [self._admit_payload(one, *state, raises) for one in payloads], raises
+        return [self._admit_payload(one, gateway, rows, at, raises) for one in payloads], raises
 
     def _admit_payload(
         self,

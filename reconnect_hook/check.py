@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 from reconnect_hook.alerts import Alert, AlertStatus, Target
@@ -22,7 +23,8 @@ from reconnect_hook.models import (
     Outcome,
     RepairCause,
 )
-from reconnect_hook.reconciler import Scheduler, add_gateways, poll
+from reconnect_hook.reconciler import Scheduler
+from reconnect_hook.repository import add_gateways, next_look, poll
 from reconnect_hook.supervisor import GatewayController, Store, open_store
 from reconnect_hook.workers import Listed
 from zapwatch.channels import ByName, Channel, Status, channel_key
@@ -90,7 +92,7 @@ class Check:
             raise
 
     def _run(self) -> None:
-        look = self._last_look()
+        look = self._begin_look()
         asked_at = self._clock.monotonic()
         try:
             listed = self._client.list_channels()
@@ -114,6 +116,7 @@ class Check:
         known = {key: age for key, age in ages.items() if age is not None}
         given = Listed(look, asked_at, answered_at, by_key, known)
         self._controller.reconciler.use_list(given)
+        self._controller.writer.listed_in = look
         self._repair(self._controller, wanted)
 
     def _tell_list(self, listed: ChannelList) -> None:
@@ -140,12 +143,12 @@ class Check:
                 "name, unless it was removed on purpose"
             )
 
-    def _last_look(self) -> int:
-        """Return the number of the last look that began before this list."""
+    def _begin_look(self) -> int:
+        """Return the number of this look, 0 in a dry run."""
         if self._database is None:
             return 0
         add_gateways(self._database, [self._gateway.name])
-        return poll(self._database)[self._gateway.name].gateway.look
+        return self._database.transact(partial(next_look, name=self._gateway.name))
 
     def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
         if self._gateway.message_log_error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 
 from reconnect_hook.echo import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
@@ -12,7 +13,8 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS
-from reconnect_hook.reconciler import Scheduler, add_gateways
+from reconnect_hook.reconciler import Scheduler
+from reconnect_hook.repository import add_gateways
 from reconnect_hook.supervisor import GatewayController, open_store
 from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable
@@ -69,11 +71,9 @@ def _controllers(
     scheduler = Scheduler(store.database)
     add_gateways(store.database, [gateway.name for gateway in settings.gateways])
     for gateway in gateways:
-        controller = GatewayController(settings, gateway, store, HookMetrics(), scheduler)
-        try:
+        made = GatewayController(settings, gateway, store, HookMetrics(), scheduler)
+        with closing(made) as controller:
             yield controller
-        finally:
-            controller.client.close()
     store.database.close()
 
 

@@ -9,7 +9,7 @@ from reconnect_hook.event_log import LogEntry
 from reconnect_hook.models import (
     FAILURES,
     IN_HAND,
-    LONGEST_DELAY_SECONDS,
+    LONGEST_DUE_SECONDS,
     RECOVERIES,
     ROUND_SECONDS,
     STALE_SECONDS,
@@ -254,8 +254,9 @@ def _decide_called(
         return _decide_starting(row, status, policy, now)
     if not _is_over(row, now):
         return Wait()
-    may_restart = policy.allow_restart and row.action is not Action.RESTART  # once per repair
-    if may_restart and row.stuck >= RESTART_AFTER:
+    may_restart = policy.allow_restart and not row.is_paused(now)
+    # Once per repair.
+    if may_restart and row.stuck >= RESTART_AFTER and row.action is not Action.RESTART:
         return MakeCall(Step.DELETE)
     hint = policy.starting_hint if status is Status.INITIALIZING else ""
     return End(Outcome.STILL_DISCONNECTED, status, hint, channel=channel.id)
@@ -400,7 +401,7 @@ def _call_or_wait(
 
 
 def _wait_for_resume(row: ChannelRow, now: float) -> Wait:
-    latest = now + LONGEST_DELAY_SECONDS
+    latest = now + LONGEST_DUE_SECONDS
     return Wait(latest if row.paused_until is None else min(row.paused_until, latest), sleeps=True)
 
 

@@ -6,15 +6,15 @@ import enum
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from reconnect_hook.models import Action, AskedBy, Outcome, RepairCause
-from zapwatch.server import logfmt
+from zapwatch.server import logfmt_line
 
 _log = logging.getLogger("reconnect_hook")
 _MODE = 0o640
@@ -86,8 +86,7 @@ def _open(path: Path) -> int:
 
 def format_event(at: datetime, values: Mapping[str, object]) -> str:
     """Return the line of one event; ``at`` must be time zone aware."""
-    pairs = (f"{name}={logfmt(str(v))}" for name, v in values.items() if v is not None)
-    return f"{at.isoformat(timespec='seconds')} [healthcheck-sessions] {' '.join(pairs)}"
+    return f"{at.isoformat(timespec='seconds')} [healthcheck-sessions] {logfmt_line(values)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,60 +212,56 @@ class LoggedAttempt:
 _Name = tuple[AttemptKind, str]
 
 
-@dataclass(slots=True)
-class NewSteps:
-    """Steps of one transaction: those of a begun attempt begin with ASKED."""
-
-    at: float
-    steps: dict[_Name, list[AttemptStep]] = field(default_factory=dict)
-    ended: list[LoggedAttempt] = field(default_factory=list)
-
-    def begin(self, kind: AttemptKind, key: str, asked_by: str, since: float) -> None:
-        """Begin an attempt; remaining steps of an earlier one are dropped."""
-        self.steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
-
-    def add(self, kind: AttemptKind, key: str, step: StepKind, words: str = "") -> None:
-        """Add a step at the transaction's time."""
-        self.extend(kind, key, [AttemptStep(self.at, step, words)])
-
-    def extend(self, kind: AttemptKind, key: str, steps: Sequence[AttemptStep]) -> None:
-        """Add steps, their words cut to _MOST_WORDS characters."""
-        if steps:
-            short = [step._replace(words=step.words[:_MOST_WORDS]) for step in steps]
-            self.steps.setdefault((kind, key), []).extend(short)
+AttemptName = tuple[AttemptKind, str]
+"""An attempt's kind, and its channel's key."""
 
 
 class AttemptSteps:
-    """Steps of attempts in progress, lost if the leader dies. Not thread-safe."""
+    """One transaction's steps of attempts in progress; commit() adds them to those ``before``.
 
-    def __init__(self) -> None:
-        self._steps: dict[_Name, list[AttemptStep]] = {}
+    Those of an attempt that this leader has begun begin with ASKED. Not thread-safe.
+    """
 
-    def forget(self) -> None:
-        """Drop all steps, with the lead."""
-        self._steps.clear()
+    def __init__(self, at: float, before: dict[AttemptName, list[AttemptStep]]) -> None:
+        self.ended: list[LoggedAttempt] = []
+        self._at = at
+        self._before = before
+        self._steps: dict[AttemptName, list[AttemptStep]] = {}
 
-    def end(self, new: NewSteps, kind: AttemptKind, key: str, outcome: str, detail: str) -> None:
-        """End an attempt in a transaction, unless it has no steps."""
-        if (kind, key) in self._steps or (kind, key) in new.steps:
-            new.add(kind, key, StepKind.ENDED, detail)
-            steps = tuple(self._all(new, (kind, key)))
-            new.ended.append(LoggedAttempt(key, kind, outcome, new.at, steps))
+    def begin(self, kind: AttemptKind, key: str, asked_by: str, since: float) -> None:
+        """Begin an attempt; remaining steps of an earlier one are dropped."""
+        self._steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
 
-    def commit(self, new: NewSteps) -> None:
-        """Apply a committed transaction's steps."""
-        for name, steps in new.steps.items():
+    def add(
+        self,
+        kind: AttemptKind,
+        key: str,
+        step: StepKind,
+        words: str = "",
+        at: float | None = None,
+    ) -> None:
+        """Add a step, at the transaction's time or at another; ``words`` may be cut."""
+        name, before = (kind, key), self._before.get((kind, key), ())
+        steps = self._steps.setdefault(name, [*before])
+        added = AttemptStep(self._at if at is None else at, step, words[:_MOST_WORDS])
+        # A list with an unchanged status is no step.
+        if step is StepKind.LISTED and steps and added[1:] == steps[-1][1:]:
+            return
+        if len(steps) == _MOST_STEPS:
+            steps.pop()
+        steps.append(added)
+
+    def end(self, kind: AttemptKind, key: str, outcome: str, detail: str) -> None:
+        """End an attempt, unless it has no steps."""
+        if (kind, key) in self._before or (kind, key) in self._steps:
+            self.add(kind, key, StepKind.ENDED, detail)
+            steps = tuple(self._steps[kind, key])
+            self.ended.append(LoggedAttempt(key, kind, outcome, self._at, steps))
+
+    def commit(self) -> None:
+        """Apply the committed transaction's steps."""
+        for name, steps in self._steps.items():
             if steps[-1].kind is StepKind.ENDED:
-                self._steps.pop(name, None)
+                self._before.pop(name, None)
             else:
-                self._steps[name] = self._all(new, name)
-
-    def _all(self, new: NewSteps, name: _Name) -> list[AttemptStep]:
-        added = new.steps[name]
-        before = [] if added[0].kind is StepKind.ASKED else self._steps.get(name, [])
-        found: list[AttemptStep] = []
-        for step in [*before, *added]:
-            # A list with an unchanged status is no step.
-            if not found or step.kind is not StepKind.LISTED or step[1:] != found[-1][1:]:
-                found.append(step)
-        return found[: _MOST_STEPS - 1] + found[_MOST_STEPS - 1 :][-1:]
+                self._before[name] = steps

@@ -22,7 +22,13 @@ from reconnect_hook.models import (
     RepairCause,
 )
 from reconnect_hook.probe_limits import Probed
-from reconnect_hook.repository import ensure_row, read_all_rows, read_state, update_rows
+from reconnect_hook.repository import (
+    ensure_row,
+    read_all_rows,
+    read_gateway,
+    read_state,
+    update_rows,
+)
 from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log
 from zapwatch.config.readers import ProbeKind
 from zapwatch.db import Database, now, transaction
@@ -92,7 +98,7 @@ class RepairHistory:
     def present(self) -> Present:
         """Return the current state."""
         with self._database.read() as connection:
-            gateway, found, at = read_all_rows(connection, self._gateway, self.backoff.longest)
+            gateway, found, at = read_all_rows(connection, self._gateway)
         rows = [row for row, _ in found]
         repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
         return Present(
@@ -131,21 +137,24 @@ class RepairHistory:
         )
 
     def unsettled(self) -> bool:
-        """Whether a recheck or repair is due now or in progress."""
+        """Whether a recheck or repair is in progress, or is due and the circuit not open."""
         row = channel.c
         with self._database.read() as connection:
+            at = now(connection)
+            rests = read_gateway(connection, self._gateway).rests(at)
+            in_work = row.phase != Phase.IDLE.value
             query = sa.select(row.key).where(
                 row.gateway == self._gateway,
                 row.next_at.is_not(None),
                 row.intent >= int(Intent.RECHECK),
-                (row.phase != Phase.IDLE.value) | (row.next_at <= now(connection)),
+                in_work if rests else in_work | (row.next_at <= at),
             )
             return connection.scalar(query.limit(1)) is not None
 
     def state_of(self, keys: Collection[str]) -> tuple[GatewayRow, dict[str, ChannelRow], float]:
         """Return the gateway's row, the rows of these channels, and the time (Unix seconds)."""
         with self._database.read() as connection:
-            return read_state(connection, self._gateway, keys, self.backoff.longest)
+            return read_state(connection, self._gateway, keys)
 
     def ended_after(self, repair_id: int) -> list[Attempt]:
         """Return the repairs recorded after the one with this id."""

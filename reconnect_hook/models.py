@@ -148,8 +148,8 @@ class Action(enum.StrEnum):
     RESTART = "restart"
 
 
-PHASE_SECONDS = 600.0
-"""Longest phase; see ChannelRow.load()."""
+LONGEST_DUE_SECONDS = 600.0
+"""Longest time until a phase ends or a row's next look; see ChannelRow.load()."""
 
 LEASE_SECONDS = 10.0
 """A leader's lease expires so long after its last write."""
@@ -211,7 +211,7 @@ class ChannelRow:
     """The stored values in the order of COLUMNS; None if unknown."""
 
     @classmethod
-    def load(cls, values: Sequence[Any], now: float = inf, longest_wait: float = inf) -> Self:
+    def load(cls, values: Sequence[Any], now: float = inf) -> Self:
         """Return the row of stored ``values``, in the order of COLUMNS.
 
         Times that are only possible because the clock was set back are corrected: past events in
@@ -229,9 +229,9 @@ class ChannelRow:
             value = getattr(row, name)
             if value is not None and value > now:
                 setattr(row, name, now)
-        if row.next_at is not None and row.next_at > now + longest_wait:
+        if row.next_at is not None and row.next_at > now + LONGEST_DUE_SECONDS:
             row.next_at = now
-        if row.deadline is not None and row.deadline > now + PHASE_SECONDS:
+        if row.deadline is not None and row.deadline > now + LONGEST_DUE_SECONDS:
             row.deadline = now
         return row
 
@@ -341,13 +341,21 @@ class GatewayRow:
         if self.is_tripped and self.rests(now):
             return self  # the call began before the circuit opened
         since = now - (self.failed_at or 0.0)
-        failures = self.failures + 1 if self.is_tripped or 0 <= since <= WINDOW_SECONDS else 1
+        failures = self.failures + 1 if 0 <= since <= WINDOW_SECONDS else 1
         rests_until = self.rests_until
         if failures >= THRESHOLD:
             # The bound of the exponent exceeds the longest time.
             rest = FIRST_REST_SECONDS * 2.0 ** min(failures - THRESHOLD, 16)
             rests_until = now + min(rest, LONGEST_REST_SECONDS)
         return replace(self, failures=failures, failed_at=now, rests_until=rests_until)
+
+    def after_list(self, now: float) -> GatewayRow:
+        """Return the row after an answered list.
+
+        It does not close the circuit, since lists may be answered while calls fail.
+        """
+        since = now - (self.failed_at or 0.0)
+        return self if self.is_tripped and 0 <= since <= WINDOW_SECONDS else self.after_answer(now)
 
     def after_answer(self, now: float) -> GatewayRow:
         """Return the row after an answered call."""
@@ -357,7 +365,7 @@ class GatewayRow:
         return replace(self, failures=0, rests_until=None, back_at=back_at)
 
 
-LONGEST_DELAY_SECONDS = 3600.0
+_LONGEST_DELAY_SECONDS = 3600.0
 """Upper bound of the backoff; a longer cooldown is kept."""
 
 ROUND_SECONDS = 30.0
@@ -378,16 +386,11 @@ class Backoff:
 
     cooldown: float
 
-    @property
-    def longest(self) -> float:
-        """Upper bound of all delays, in seconds."""
-        return max(self.cooldown, LONGEST_DELAY_SECONDS)
-
     def delay(self, attempts: int) -> float:
         """Return the delay in seconds after so many repairs without recovery."""
         # The bound of the exponent suits any cooldown and avoids float overflow.
         doubled = self.cooldown * 2.0 ** min(max(attempts - 1, 0), 32)
-        return max(self.cooldown, min(doubled, LONGEST_DELAY_SECONDS))
+        return max(self.cooldown, min(doubled, _LONGEST_DELAY_SECONDS))
 
     def retries(self, attempts: int) -> bool:
         """Whether the hook retries without a new alert.
@@ -412,7 +415,8 @@ class Backoff:
         called_at = row.called_at
         if row.intent is Intent.FORCE or called_at is None or self.cooldown == 0:
             return 0.0
-        if row.failures and gateway.back_at is not None and called_at <= gateway.back_at:
+        is_back = gateway.back_at is not None and called_at <= gateway.back_at
+        if row.failures and (gateway.is_tripped or is_back):
             return 0.0  # it failed while the gateway was failing
         if escalates(row.last_cause, cause or row.cause) or (
             status is not None and row.last_status not in {None, status}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import sqlalchemy as sa
 
@@ -17,24 +18,30 @@ from reconnect_hook.decision import MakeCall
 from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
-from reconnect_hook.models import FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
+from reconnect_hook.models import (
+    FAILURES,
+    LEASE_SECONDS,
+    LONGEST_DUE_SECONDS,
+    ROUND_SECONDS,
+    GatewayRow,
+)
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, RowChanges
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
+    Polled,
     begin_look,
+    poll,
     prune_audits,
     prune_records,
     prune_rows,
-    read_due,
 )
 from reconnect_hook.scan_links import prune_links
-from reconnect_hook.schema import gateway
 from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
 from zapwatch.clock import Clock
-from zapwatch.db import Database, StateError, add_missing, now_column
+from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.server import start_thread
 
@@ -52,26 +59,9 @@ _LONGEST_HORIZON = 3600.0  # most seconds of messages that a look reads
 _QUERY_FORGOTTEN = 600.0  # seconds after which a failed query no longer counts
 
 
-@dataclass(frozen=True, slots=True)
-class Polled:
-    """A gateway's row, the current time, and its next due work, as the scheduler polled them.
-
-    ``due_at`` is the next due row; audits and deliveries of missed messages follow.
-    """
-
-    gateway: GatewayRow
-    due_at: float | None
-    at: float
-    audit_at: float | None = None
-    replay_at: float | None = None
-
-    def is_due(self, moment: float | None, longest_wait: float) -> bool:
-        """Whether a time has come, or is so late that the clock must have been set back."""
-        return moment is not None and not self.at < moment <= self.at + longest_wait
-
-    def clamped(self, longest_wait: float) -> Polled:
-        """Return it due now if ``due_at`` is so late that the clock must have been set back."""
-        return replace(self, due_at=self.at) if self.is_due(self.due_at, longest_wait) else self
+def _is_due(moment: float | None, at: float, longest_wait: float = LONGEST_DUE_SECONDS) -> bool:
+    """Whether a time has come, or is so late that the clock must have been set back."""
+    return moment is not None and not at < moment <= at + longest_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +73,9 @@ class Beside:
 
     def begin(self, polled: Polled) -> None:
         """Start due audits and deliveries."""
-        if polled.is_due(polled.audit_at, LONGEST_WAIT_SECONDS):
+        if _is_due(polled.audit_at, polled.at, LONGEST_WAIT_SECONDS):
             self.auditor.begin()
-        if polled.is_due(polled.replay_at, CLAIM_SECONDS):
+        if _is_due(polled.replay_at, polled.at, CLAIM_SECONDS):
             self.replayer.begin()
 
 
@@ -100,11 +90,9 @@ class GatewayReconciler:
         workers: Workers,
         metrics: OfGateway,
         *,
-        most_calls: int,
         clock: Clock,
         beside: Beside | None = None,
     ) -> None:
-        """Allow ``most_calls`` calls in flight, and as many probes."""
         self.name = name
         self.failed_list: GatewayError | None = None
         """Why the last list failed, None if it did not."""
@@ -118,15 +106,14 @@ class GatewayReconciler:
         self._recorder = recorder
         self._workers = workers
         self._metrics = metrics
-        self._most_calls = most_calls
         self._clock = clock
         self._beside = beside
-        self._longest_wait = recorder.longest_wait
         self._stopping = False
         self._given: Listed | None = None
         self._list_seconds = 0.0
-        self._answered_at = float("-inf")
-        self._lead_not_before = float("-inf")
+        # Times are of the monotonic clock.
+        self._answered_at = -inf
+        self._lead_not_before = -inf
         self._forget()
 
     def _forget(self) -> None:
@@ -136,11 +123,10 @@ class GatewayReconciler:
         self._recorder.forget()
         self._pending: list[Mail] = []
         self._looking = False
-        self._asked_at = float("-inf")
-        self._rests_until = float("-inf")
-        self._due_at: float | None = None
-        self._offset = 0.0
-        self._renew_at = float("inf")
+        self._asked_at = -inf
+        self._rests_until = -inf
+        self._due_at = inf
+        self._renew_at = inf
 
     # Called by the scheduler.
 
@@ -167,7 +153,7 @@ class GatewayReconciler:
     def stop(self) -> None:
         """Start no further work, and cancel probes, audits and deliveries."""
         self._stopping = True
-        self._workers.cancel_probes()
+        self._workers.stop()
         if self._beside is not None:
             self._beside.auditor.stop()
             self._beside.replayer.stop()
@@ -183,36 +169,42 @@ class GatewayReconciler:
 
         Raises StateError; the next step then repeats the same work.
         """
-        moment = self._clock.monotonic()
         if polled is not None:
-            polled = polled.clamped(self._longest_wait)
-            self._due_at, self._offset = polled.due_at, polled.at - moment
+            is_due = _is_due(polled.look_at, polled.at)
+            self._due_at = self._soonest([polled.at if is_due else polled.look_at], polled.at)
             if self._beside is not None and not self._stopping:
                 self._beside.begin(polled)
-        if not self.leads and not self._take_lead(polled, moment):
-            return float("inf")
+        if not self.leads and not self._take_lead(polled):
+            return inf
         try:
             self._handle_mail()
             if self._clock.monotonic() >= self._renew_at:
                 self._lead.renew()
                 self._renewed()
-            if self._is_look_due():
+            if self._next_look() <= self._clock.monotonic():
                 self._begin_look()
             elif self._has_nothing_to_do():
                 self.give_back()
         except LostLeadError:
             _log.warning("another hook leads gateway %s now", self.name)
             self._forget()
-        return self._seconds_until_due()
+        if not self.leads:
+            return inf
+        return max(0.0, min(self._renew_at, self._next_look()) - self._clock.monotonic())
 
-    def _take_lead(self, polled: Polled | None, moment: float) -> bool:
+    def _soonest(self, moments: Iterable[float | None], at: float) -> float:
+        """Return the first of these times of the database's clock, which shows ``at``; or inf."""
+        seconds = min((one - at for one in moments if one is not None), default=inf)
+        return self._clock.monotonic() + seconds
+
+    def _take_lead(self, polled: Polled | None) -> bool:
+        moment = self._clock.monotonic()
         if polled is None or self._stopping or moment < self._lead_not_before:
             return False
-        gateway, due_at = polled.gateway, polled.due_at
-        is_due = due_at is not None and due_at <= polled.at
-        if not (is_due or self.holds_list) or gateway.is_led(polled.at):
+        if moment < self._due_at and not self.holds_list:
             return False
-        if gateway.rests(polled.at) or not self._lead.take(gateway):
+        gateway = polled.gateway
+        if gateway.is_led(polled.at) or gateway.rests(polled.at) or not self._lead.take(gateway):
             return False
         self.leads = True
         self._renewed()
@@ -225,32 +217,16 @@ class GatewayReconciler:
         workers = self._workers
         if self._looking or workers.calls or workers.probes or workers.mail:
             return False
-        return self._due_at is None or self._rests()
+        return self._due_at == inf or self._clock.monotonic() < self._rests_until
 
-    def _rests(self) -> bool:
-        return self._clock.monotonic() < self._rests_until
-
-    def _pace(self) -> float:
-        """Return the earliest time of the next list."""
-        return self._answered_at + max(LIST_PAUSE_SECONDS, self._list_seconds)
-
-    def _is_look_due(self) -> bool:
-        if self._looking or self._stopping or self._rests():
-            return False
+    def _next_look(self) -> float:
+        """Return the earliest time of the next look, infinite during one and without open rows."""
+        if self._looking or self._stopping:
+            return inf
         if self.holds_list:
-            return True
-        if self._due_at is None:
-            return False
-        moment = self._clock.monotonic()
-        return self._due_at <= moment + self._offset and moment >= self._pace()
-
-    def _seconds_until_due(self) -> float:
-        if not self.leads:
-            return float("inf")
-        until = self._renew_at
-        if self._due_at is not None and not self._looking:
-            until = min(until, max(self._due_at - self._offset, self._pace(), self._rests_until))
-        return max(0.0, until - self._clock.monotonic())
+            return self._rests_until
+        pause = max(LIST_PAUSE_SECONDS, self._list_seconds)
+        return max(self._due_at, self._answered_at + pause, self._rests_until)
 
     # A look.
 
@@ -265,11 +241,10 @@ class GatewayReconciler:
         silences = self._workers.reads_messages
         begun = self._lead.write(partial(begin_look, name=self.name, silences=silences))
         self._renewed()
-        if begun is None:
-            return
-        look, silent = begun
-        horizon = None if silent is None else min(silent + ROUND_SECONDS + 1, _LONGEST_HORIZON)
-        self._looking = self._workers.start_list(look, horizon)
+        if begun is not None:
+            look, silent = begun
+            horizon = None if silent is None else min(silent + ROUND_SECONDS + 1, _LONGEST_HORIZON)
+            self._looking = self._workers.start_list(look, horizon)
         if not self._looking:
             self._answered_at = self._clock.monotonic() + RETRY_SECONDS
 
@@ -300,45 +275,33 @@ class GatewayReconciler:
         """Evaluate all open rows in chunks, so that alerts are stored in between."""
         self.listed = listed
         self._recorder.ready = []
-        in_hand = self._workers.calls | self._workers.probes.keys()
-        moments: list[float] = []
+        self._due_at = inf
         keys: Sequence[str] | None = None
         while keys is None or keys:
-            judge = partial(self._recorder.judge, listed, self._room(), in_hand, keys)
-            changes = self._write(judge)
-            keys = changes.remaining
-            if changes.next_at is not None:
-                moments.append(changes.next_at)
-        self._due_at = min(moments, default=None)
+            judge = partial(self._recorder.judge, listed, self._workers, keys)
+            keys = self._write(judge).remaining
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:
         longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
         if self._clock.monotonic() - self._asked_at > longest:
             self._recorder.ready = []
-        channels = self._workers.channels or {}
-        changes = self._write(partial(self._recorder.record, answers, channels, self._room()))
-        moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
-        moments += [raised.next_at for raised in changes.raises]
-        moments += [] if self._due_at is None else [self._due_at]
-        self._due_at = min(moments, default=None)
-
-    def _room(self) -> tuple[int, int]:
-        """Return how many calls and how many probes may begin."""
-        if self._stopping:
-            return 0, 0
-        workers, most = self._workers, self._most_calls
-        return most - len(workers.calls), most - len(workers.probes)
+        self._write(partial(self._recorder.record, answers, self._workers))
 
     def _write(self, work: Callable[[sa.Connection, GatewayRow, float], RowChanges]) -> RowChanges:
         """Commit changes, count finished repairs and probes, and start claimed work."""
         changes = self._lead.write(work)
         self._recorder.committed(changes)
         self._renewed()
-        if changes.gateway.rests(changes.at):
-            rest = (changes.gateway.rests_until or changes.at) - changes.at
+        gateway, at = changes.gateway, changes.at
+        if gateway != changes.before:
+            rest = (gateway.rests_until or at) - at if gateway.rests(at) else 0.0
             self._rests_until = self._clock.monotonic() + rest
-            # Another hook, which may reach the gateway, gets the lead first.
-            self._lead_not_before = self._rests_until + RETRY_SECONDS
+            if rest:
+                # Another hook, which may reach the gateway, gets the lead first.
+                self._lead_not_before = self._rests_until + RETRY_SECONDS
+        due = [row.next_at for row in changes.rows.values()]
+        due += [raised.next_at for raised in changes.raises]
+        self._due_at = min(self._due_at, self._soonest(due, at))
         for entry in changes.entries:
             self._metrics.count_repair(entry)
             if entry.outcome in FAILURES and self.warns:
@@ -349,7 +312,7 @@ class GatewayReconciler:
         for key in changes.cancelled:
             self._workers.cancel_probe(key)
         for one in changes.claimed:
-            self._start(one, changes.at)
+            self._start(one, at)
         return changes
 
     def _start(self, one: Ready, at: float) -> None:
@@ -360,19 +323,6 @@ class GatewayReconciler:
         failed_ago = at - (one.row.query_failed_at or 0.0)
         failed = SECOND_QUERY_SECONDS <= failed_ago <= _QUERY_FORGOTTEN
         self._workers.start_probe(key, one.channel, proof=decision.proof, query_failed=failed)
-
-
-def poll(database: Database) -> dict[str, Polled]:
-    """Return the due work of all gateways by name; raises StateError."""
-    with database.read() as connection:
-        due = read_due(connection, now_column(connection))
-    return {name: Polled(*found) for name, found in due.items()}
-
-
-def add_gateways(database: Database, names: Iterable[str]) -> None:
-    """Add the gateways' missing rows; raises StateError, also without any."""
-    rows = [{"gateway": name} for name in names]
-    database.transact(partial(add_missing, table=gateway, rows=rows))
 
 
 class Scheduler:
@@ -388,8 +338,8 @@ class Scheduler:
         self._wanted = threading.Event()
         self._stopped = False
         self._alerted = True
-        self._polled_at = float("-inf")
-        self._pruned_at = float("-inf")
+        self._polled_at = -inf
+        self._pruned_at = -inf
         self._thread: threading.Thread | None = None
 
     def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
@@ -462,12 +412,15 @@ class Scheduler:
         with self._lock:
             reconcilers = list(self._reconcilers.values())
             ending = list(self._ending)
-        polled = self._poll_if_due(reconcilers)
+        polled: Mapping[str, Polled] = {}
+        if self._next_poll(reconcilers) <= 0:
+            self._alerted, self._polled_at = False, self._clock.monotonic()
+            polled = poll(self._database)
         errors: list[Exception] = []
         pauses: list[float] = []
         for one in reconcilers:
             try:
-                pauses.append(one.step(polled.get(one.name) if polled else None))
+                pauses.append(one.step(polled.get(one.name)))
             except Exception as error:  # noqa: BLE001 - the other gateways go on
                 errors.append(error)
         for one in ending:
@@ -477,14 +430,6 @@ class Scheduler:
         if errors:
             raise errors[0]
         return max(0.0, min([*pauses, self._next_poll(reconcilers)]))
-
-    def _poll_if_due(self, reconcilers: Collection[GatewayReconciler]) -> dict[str, Polled] | None:
-        moment = self._clock.monotonic()
-        if self._next_poll(reconcilers) > 0:
-            return None
-        self._alerted = False
-        self._polled_at = moment
-        return poll(self._database)
 
     def _next_poll(self, reconcilers: Collection[GatewayReconciler]) -> float:
         leads = any(one.leads for one in reconcilers)
@@ -515,7 +460,7 @@ class Scheduler:
             return
         self._pruned_at = self._clock.monotonic()
         if prune_records(self._database) or prune_echoes(self._database):
-            self._pruned_at = float("-inf")  # the next step deletes the next chunk
+            self._pruned_at = -inf  # the next step deletes the next chunk
             return
         prune_links(self._database)
         for one in reconcilers:

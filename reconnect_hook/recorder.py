@@ -37,7 +37,15 @@ from reconnect_hook.echo import (
     QueryFailedOnceError,
     UnableError,
 )
-from reconnect_hook.event_log import UNABLE, AttemptKind, AttemptSteps, EventLog, NewSteps, StepKind
+from reconnect_hook.event_log import (
+    UNABLE,
+    AttemptKind,
+    AttemptName,
+    AttemptStep,
+    AttemptSteps,
+    EventLog,
+    StepKind,
+)
 from reconnect_hook.message_audit import want_audits, wish_after
 from reconnect_hook.models import (
     FOLLOWED,
@@ -66,7 +74,7 @@ from reconnect_hook.repository import (
     read_rows,
     store_changes,
 )
-from reconnect_hook.workers import Called, Listed, ProbeAnswer, UnreadableError
+from reconnect_hook.workers import Called, Listed, ProbeAnswer, UnreadableError, Workers
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.readers import ProbeKind
@@ -83,7 +91,7 @@ _RESTARTS = (
 )
 _JUDGED_AT_ONCE = 500  # rows a transaction, so that alerts are stored quickly
 _FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
-_LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, where clamp() ends a deadline
+_LONGEST_POSTPONEMENT = 590.0  # below LONGEST_DUE_SECONDS, beyond which a deadline is over
 # A separate generator: other users of ``random`` may depend on their own sequence.
 _chance = random.Random()  # noqa: S311 - only spreads retries
 
@@ -108,8 +116,6 @@ class RowChanges(StoredChanges):
     restarts: list[str] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
     """Keys of the probes to cancel."""
-    next_at: float | None = None
-    """After judge(): when the next look is due, None without open rows."""
     remaining: Sequence[str] = ()
     """After judge(): the keys of the rows that are still to be evaluated."""
 
@@ -122,23 +128,23 @@ class Recorder:
         self._policy = policy
         self._events = events
         self._clock = clock
-        self.longest_wait = policy.backoff.longest
-        """Upper bound in seconds for the time until a row's next look."""
         self.ready: list[Ready] = []
         """The rows that await a worker, of the last look that is not too old."""
         self._began: dict[str, float] = {}
         self._probe_began: dict[str, float] = {}
-        self._attempts = AttemptSteps()
+        self._steps: dict[AttemptName, list[AttemptStep]] = {}
 
     def forget(self) -> None:
         """Reset the state of an ended lead."""
         self.ready = []
         self._began = {}
-        self._attempts.forget()
+        self._steps = {}
 
     def committed(self, changes: RowChanges) -> None:
         """Apply a committed transaction's steps, claims and ends of repairs."""
-        self._attempts.commit(changes.attempts)
+        if changes.gateway != changes.before:
+            self._tell_circuit(changes.before, changes.gateway, changes.at)
+        changes.attempts.commit()
         for entry in changes.entries:
             self._began.pop(entry.key, None)
         for one in changes.claimed:
@@ -147,15 +153,7 @@ class Recorder:
         if changes.taken:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
 
-    def note_failed_list(
-        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
-    ) -> RowChanges:
-        """Record a failed list; it shows nothing about channels, so no row changes."""
-        after = gateway.after_failure(at)
-        changes = RowChanges(at, NewSteps(at), gateway, after)
-        store_changes(connection, self._name, changes)
-        if not gateway.failures:
-            self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
+    def _tell_circuit(self, before: GatewayRow, after: GatewayRow, at: float) -> None:
         if after.is_tripped:
             _log.warning(
                 "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
@@ -163,6 +161,17 @@ class Recorder:
                 after.failures,
                 (after.rests_until or at) - at,
             )
+        elif before.is_tripped:
+            _log.warning("gateway %s answers again", self._name)
+
+    def note_failed_list(
+        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
+    ) -> RowChanges:
+        """Record a failed list; it shows nothing about channels, so no row changes."""
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
+        store_changes(connection, self._name, changes)
+        if changes.gateway.failures == 1:
+            self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         return changes
 
     # A look.
@@ -170,8 +179,7 @@ class Recorder:
     def judge(
         self,
         listed: Listed,
-        room: tuple[int, int],
-        in_hand: Collection[str],
+        workers: Workers,
         keys: Sequence[str] | None,
         connection: sa.Connection,
         gateway: GatewayRow,
@@ -179,27 +187,22 @@ class Recorder:
     ) -> RowChanges:
         """Evaluate a chunk of the open rows, and claim the next work after the last one.
 
-        ``keys`` are those that remain of a look, None at its begin; ``in_hand`` are the workers'.
+        ``keys`` are those that remain of a look, None at its begin.
         """
-        changes = RowChanges(at, NewSteps(at), gateway, gateway.after_answer(at))
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_list(at))
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
-        clamps = (at, self.longest_wait)
-        changes.rows = read_rows(connection, self._name, chunk, *clamps, lock=True)
+        changes.rows = read_rows(connection, self._name, chunk, at, lock=True)
         # Drop this transaction's own entries if it is being retried after a conflict.
         self.ready = [one for one in self.ready if one.row.key not in changes.rows]
         for key in chunk:
             row = changes.rows.get(key)
             if row is not None and row.next_at is not None:
-                self._judge_row(changes, row, listed, in_hand)
+                self._judge_row(changes, row, listed, workers)
         if not changes.remaining:
             self.ready.sort(key=lambda one: (-one.row.intent, one.row.since))
-            self._claim(connection, changes, *room)
-        moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
-        changes.next_at = min(moments, default=None)
+            self._claim(connection, changes, workers)
         self._store(connection, changes)
-        if gateway.is_tripped:
-            _log.warning("gateway %s answers again", self._name)
         return changes
 
     def _lock(
@@ -208,15 +211,14 @@ class Recorder:
         """Return the rows with these keys, locked until the commit."""
         missing = set(keys) - changes.rows.keys()
         if missing:
-            clamps = (changes.at, self.longest_wait)
-            changes.rows |= read_rows(connection, self._name, missing, *clamps, lock=True)
+            changes.rows |= read_rows(connection, self._name, missing, changes.at, lock=True)
         return [changes.rows[key] for key in keys if key in changes.rows]
 
     def _judge_row(
-        self, changes: RowChanges, row: ChannelRow, listed: Listed, in_hand: Collection[str]
+        self, changes: RowChanges, row: ChannelRow, listed: Listed, workers: Workers
     ) -> None:
         is_mine = row.phase in IN_HAND and row.epoch == changes.gateway.epoch
-        if is_mine and row.key not in in_hand:
+        if is_mine and row.key not in workers.calls and row.key not in workers.probes:
             # Claimed by a transaction whose commit was not confirmed: no worker has started.
             row.epoch, row.next_at = 0, changes.at
             return
@@ -297,9 +299,7 @@ class Recorder:
         seconds = 0.0 if began is None else moment - began
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at, seconds)
         changes.entries.append(entry)
-        self._attempts.end(
-            changes.attempts, AttemptKind.REPAIR, row.key, entry.outcome, entry.detail
-        )
+        changes.attempts.end(AttemptKind.REPAIR, row.key, entry.outcome, entry.detail)
         if end.of_the_whole:
             changes.gateway = changes.gateway.after_failure(changes.at)
         stays = row.is_open or row.is_paused(changes.at)
@@ -308,17 +308,16 @@ class Recorder:
 
     # Claims.
 
-    def _claim(
-        self, connection: sa.Connection, changes: RowChanges, calls: int, probes: int
-    ) -> None:
-        """Claim ready rows, so many at most, and for calls within the circuit breaker."""
+    def _claim(self, connection: sa.Connection, changes: RowChanges, workers: Workers) -> None:
+        """Claim ready rows for free workers, and calls within the circuit breaker."""
         if not self.ready:
             return
+        in_flight = len(workers.calls) + len(changes.claimed)
+        calls, probes = workers.capacity - in_flight, workers.capacity - len(workers.probes)
         if changes.gateway.rests(changes.at):
             calls = 0
         elif changes.gateway.is_tripped:
-            calls = min(calls, 1)
-        calls -= sum(isinstance(one.decision, MakeCall) for one in changes.claimed)
+            calls = min(calls, 1 - in_flight)
         taken: dict[str, Ready] = {}
         for one in self.ready:
             if isinstance(one.decision, MakeCall):
@@ -400,17 +399,13 @@ class Recorder:
     def record(
         self,
         answers: Sequence[Called | ProbeAnswer],
-        channels: Mapping[str, Channel],
-        room: tuple[int, int],
+        workers: Workers,
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
     ) -> RowChanges:
-        """Record the answers of calls and probes, and claim the next work.
-
-        ``channels`` are those of the last list.
-        """
-        changes = RowChanges(at, NewSteps(at), gateway, gateway)
+        """Record the answers of calls and probes, and claim the next work."""
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway)
         self._lock(connection, changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
@@ -418,12 +413,12 @@ class Recorder:
                 continue
             if isinstance(one, Called):
                 if row.phase is Phase.CALLING and row.step is one.step:
-                    self._record_call(changes, row, one.answer, channels)
+                    self._record_call(changes, row, one.answer, workers.channels or {})
             elif row.phase is Phase.PROVING:
                 self._record_proof(connection, changes, row, one)
             elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
                 self._record_probe(connection, changes, row, one)
-        self._claim(connection, changes, *room)
+        self._claim(connection, changes, workers)
         self._store(connection, changes)
         return changes
 
@@ -515,20 +510,17 @@ class Recorder:
         close(row, None, changes.gateway, self._policy, at, well=False)
         row.query_failed_at = None
         if isinstance(finding, UnableError):
-            self._end_probe(changes, row.key, UNABLE, str(finding))
+            changes.attempts.end(AttemptKind.PROBE, row.key, UNABLE, str(finding))
         if isinstance(finding, Finding):
-            self._end_probe(changes, row.key, finding.outcome, finding.detail)
+            changes.attempts.end(AttemptKind.PROBE, row.key, finding.outcome, finding.detail)
             self._note_probe(connection, changes, row, finding, one.seconds)
             self._raise_repairs(connection, changes, row, finding)
 
     def _note_steps(self, changes: RowChanges, kind: AttemptKind, one: ProbeAnswer) -> None:
         """Record a probe's steps, converted to the database's clock."""
         offset = changes.at - self._clock.monotonic()
-        steps = [step._replace(at=step.at + offset) for step in one.steps]
-        changes.attempts.extend(kind, one.key, steps)
-
-    def _end_probe(self, changes: RowChanges, key: str, outcome: str, detail: str) -> None:
-        self._attempts.end(changes.attempts, AttemptKind.PROBE, key, outcome, detail)
+        for step in one.steps:
+            changes.attempts.add(kind, one.key, step.kind, step.words, step.at + offset)
 
     def _note_probe(
         self,
@@ -552,7 +544,7 @@ class Recorder:
             RepairCause.PROBE_FAILED if finding.kind is ProbeKind.QUERY else RepairCause.ECHO_LOST
         )
         keys = [dead.key for dead in finding.dead]
-        rows = read_rows(connection, self._name, keys, changes.at, self.longest_wait)
+        rows = read_rows(connection, self._name, keys, changes.at)
         rows[row.key] = row
         for dead in finding.dead:
             _, raised = admit(

@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, partial
 from math import inf
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from reconnect_hook.event_log import KEPT_ATTEMPTS, LogEntry, LoggedAttempt, NewSteps
+from reconnect_hook.event_log import KEPT_ATTEMPTS, AttemptSteps, LogEntry, LoggedAttempt
 from reconnect_hook.models import (
     AT_REST,
     COLUMNS,
@@ -34,7 +34,7 @@ from reconnect_hook.schema import (
     missed_message,
     repair_log,
 )
-from zapwatch.db import Database, add_missing, delete_chunk, now, upsert
+from zapwatch.db import Database, add_missing, delete_chunk, now, now_column, upsert
 
 _T = TypeVar("_T")
 
@@ -110,31 +110,41 @@ def _load_gateway(found: Sequence[Sequence[Any]], at: float) -> GatewayRow:
     return replace(row, back_at=None) if (row.back_at or 0.0) > at else row
 
 
-_DUE = (
-    sa.select(sa.func.min(channel.c.next_at))
-    .where(channel.c.gateway == gateway.c.gateway, _IS_OPEN)
-    .scalar_subquery()
-)
-_AUDIT, _REPLAY = (
-    sa.select(sa.func.min(at))
-    .where(message_audit.c.gateway == gateway.c.gateway, at.is_not(None))
-    .scalar_subquery()
-    for at in (message_audit.c.due_at, message_audit.c.replay_at)
-)
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """A gateway's row, when its next look, audit and delivery of missed messages are due.
 
-
-def read_due(
-    connection: sa.Connection, at: sa.ColumnElement[float]
-) -> dict[str, tuple[GatewayRow, float | None, float, float | None, float | None]]:
-    """Return by gateway: its row, when a look is due, and the current time ``at``.
-
-    Also when an audit is due, and when a delivery of missed messages is.
+    ``at`` is the current time by the database's clock.
     """
-    query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, at, _AUDIT, _REPLAY)
-    return {
-        name: (GatewayRow(*columns), due_at, now, audit_at, replay_at)
-        for name, *columns, due_at, now, audit_at, replay_at in connection.execute(query)
-    }
+
+    gateway: GatewayRow
+    at: float
+    look_at: float | None
+    audit_at: float | None
+    replay_at: float | None
+
+
+_DUE = [
+    sa.select(sa.func.min(at))
+    .where(at.table.c.gateway == gateway.c.gateway, at.is_not(None))
+    .scalar_subquery()
+    for at in (channel.c.next_at, message_audit.c.due_at, message_audit.c.replay_at)
+]
+
+
+def poll(database: Database) -> dict[str, Polled]:
+    """Return the due work of all gateways by name; raises StateError."""
+    with database.read() as connection:
+        at = now_column(connection)
+        query = sa.select(gateway.c.gateway, at, *_DUE, *_GATEWAY_COLUMNS)
+        found = connection.execute(query).all()
+    return {row[0]: Polled(GatewayRow(*row[5:]), *row[1:5]) for row in found}
+
+
+def add_gateways(database: Database, names: Iterable[str]) -> None:
+    """Add the gateways' missing rows; raises StateError, also without any."""
+    rows = [{"gateway": name} for name in names]
+    database.transact(partial(add_missing, table=gateway, rows=rows))
 
 
 def _among(count: int) -> sa.ColumnElement[bool]:
@@ -173,7 +183,6 @@ def read_rows(
     name: str,
     keys: Collection[str],
     at: float = inf,
-    longest_wait: float = inf,
     *,
     lock: bool = False,
 ) -> dict[str, ChannelRow]:
@@ -183,11 +192,11 @@ def read_rows(
         for count, values in _by_chunk(name, keys)
         for row in _by_key(count, lock=lock).rows(connection, values)
     ]
-    return {row[0]: ChannelRow.load(row, at, longest_wait) for row in found}
+    return {row[0]: ChannelRow.load(row, at) for row in found}
 
 
 def read_state(
-    connection: sa.Connection, name: str, keys: Collection[str], longest_wait: float
+    connection: sa.Connection, name: str, keys: Collection[str]
 ) -> tuple[GatewayRow, dict[str, ChannelRow], float]:
     """Return a gateway's row, channels' rows by key, and the time by the database's clock.
 
@@ -200,9 +209,7 @@ def read_state(
         for row in _state_by_key(count).rows(connection, values)
     ]
     at, width = now(connection), len(_GATEWAY_COLUMNS)
-    rows = [
-        ChannelRow.load(row[width:], at, longest_wait) for row in found if row[width] is not None
-    ]
+    rows = [ChannelRow.load(row[width:], at) for row in found if row[width] is not None]
     return _load_gateway(found, at), {row.key: row for row in rows}, at
 
 
@@ -216,7 +223,7 @@ _ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED)
 
 
 def read_all_rows(
-    connection: sa.Connection, name: str, longest_wait: float
+    connection: sa.Connection, name: str
 ) -> tuple[GatewayRow, list[tuple[ChannelRow, Sequence[Any]]], float]:
     """Return a gateway's row, its channels' rows, and the time by the database's clock.
 
@@ -226,7 +233,7 @@ def read_all_rows(
     gateways = _GATEWAY.rows(connection, {"of_gateway": name})
     found = _ALL.rows(connection, {"of_gateway": name})
     at, count = now(connection), len(COLUMNS)
-    rows = [(ChannelRow.load(row[:count], at, longest_wait), row[count:]) for row in found]
+    rows = [(ChannelRow.load(row[:count], at), row[count:]) for row in found]
     return _load_gateway(gateways, at), rows, at
 
 
@@ -420,19 +427,25 @@ class Lead:
         self.epoch = None
 
 
+def next_look(connection: sa.Connection, name: str) -> int:
+    """Increase the number of looks, before a list is read; return it."""
+    mine = gateway.c.gateway == name
+    connection.execute(sa.update(gateway).where(mine).values(look=gateway.c.look + 1))
+    return connection.scalar(sa.select(gateway.c.look).where(mine)) or 0
+
+
 def begin_look(
     connection: sa.Connection, seen: GatewayRow, at: float, *, name: str, silences: bool
 ) -> tuple[int, float | None] | None:
-    """Increase the number of looks before a new one; None if another hook opened the circuit.
+    """Return next_look() and, if ``silences`` are read, the age of the oldest open one in seconds.
 
-    Returns the number and, if ``silences`` are read, the age of the oldest open one in seconds.
+    None if the circuit is open, by a clock that was set back.
     """
     if seen.rests(at):
         return None
-    of_gateway = sa.update(gateway).where(gateway.c.gateway == name)
-    connection.execute(of_gateway.values(look=seen.look + 1))
+    look = next_look(connection, name)
     since = connection.scalar(_OLDEST_SILENCE, {"of_gateway": name}) if silences else None
-    return seen.look + 1, None if since is None else max(0.0, at - since)
+    return look, None if since is None else max(0.0, at - since)
 
 
 _SILENT = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
@@ -450,7 +463,7 @@ class StoredChanges:
     """What one transaction of the leader changes; ``at`` is its time in Unix seconds."""
 
     at: float
-    attempts: NewSteps
+    attempts: AttemptSteps
     before: GatewayRow
     """The gateway's row before the transaction."""
     gateway: GatewayRow

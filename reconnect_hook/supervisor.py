@@ -18,9 +18,9 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, AskedBy, Backoff
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler, add_gateways
+from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler
 from reconnect_hook.recorder import Recorder
-from reconnect_hook.repository import Lead
+from reconnect_hook.repository import Lead, add_gateways
 from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
@@ -91,7 +91,14 @@ class GatewayController:
             delivery=DeliveryCheck(self.client, echoes, clock) if compares and echoes else None,
         )
         self.writer = AlertWriter(database, name, backoff, scheduler.wake, asked_by)
-        self.workers = Workers(self.client, self.probing, messages, scheduler.notify, clock)
+        self.workers = Workers(
+            self.client,
+            self.probing,
+            messages,
+            scheduler.notify,
+            clock,
+            capacity=settings.reconnect_workers,
+        )
         url, token = gateway.replay_url, gateway.replay_token
         self.replayer = MessageReplayer(
             ReplayRepository(database, name),
@@ -127,7 +134,6 @@ class GatewayController:
             Recorder(name, policy, self.events, clock),
             self.workers,
             self._counts,
-            most_calls=settings.reconnect_workers,
             clock=clock,
             # A check may end during an audit or delivery, whose claim would then block the next.
             beside=None if asked_by is AskedBy.CHECK else Beside(self.auditor, self.replayer),

@@ -106,7 +106,7 @@ class UnreadableError(PostponedError):
 
 
 class Workers:
-    """Runs the calls of one lead; its methods are for the reconciler's thread only.
+    """Runs the calls of one lead; but for stop(), for the reconciler's thread only.
 
     ``start`` runs functions in threads, ``wake`` is called when mail arrives.
     """
@@ -119,7 +119,11 @@ class Workers:
         wake: Callable[[], None],
         clock: Clock,
         start: StartThread = start_thread,
+        *,
+        capacity: int,
     ) -> None:
+        self.capacity = capacity
+        """How many calls may be in flight, and how many probes; 0 at the end."""
         self.channels: Mapping[str, Channel] | None = None
         """The channels of the last list by key, None before the first."""
         self.numbers: Mapping[str, str] = {}
@@ -146,7 +150,7 @@ class Workers:
 
     def begin_lead(self) -> None:
         """Cancel the probes of an earlier lead, and drop its mail."""
-        self.cancel_probes()
+        self._cancel_probes()
         self._lead = object()
         self.mail.clear()
         self.calls.clear()
@@ -173,9 +177,14 @@ class Workers:
         if lead is self._lead:
             self.post(mail)
 
-    def cancel_probes(self) -> None:
-        """Interrupt all probes."""
-        for cancel in self.probes.values():
+    def stop(self) -> None:
+        """Interrupt all probes, and let nothing begin; any thread may call it."""
+        self.capacity = 0
+        self._cancel_probes()
+
+    def _cancel_probes(self) -> None:
+        # A copy, since the reconciler's thread may change it meanwhile.
+        for cancel in list(self.probes.values()):
             cancel.set()
 
     def cancel_probe(self, key: str) -> None:

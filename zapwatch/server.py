@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from zapwatch.cli import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 _log = logging.getLogger("systemd")
@@ -55,7 +55,13 @@ class LogfmtFormatter(EventFormatter):
 
     def write(self, event: dict[str, str]) -> str:
         """Return the event as logfmt."""
-        return " ".join(f"{key}={logfmt(value)}" for key, value in event.items())
+        return logfmt_line(event)
+
+
+def logfmt_line(values: Mapping[str, object]) -> str:
+    """Return ``name=value`` pairs; None values are left out."""
+    pairs = ((name, value) for name, value in values.items() if value is not None)
+    return " ".join(f"{name}={logfmt(str(value))}" for name, value in pairs)
 
 
 def logfmt(value: str) -> str:

@@ -144,6 +144,54 @@ def test_a_gateway_that_fails_is_left_alone_by_all_and_then_tried_once(make: Mak
     assert set(world.gateway.statuses.values()) == {Status.CONNECTED}
 
 
+def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(make: Make) -> None:
+    world = make(hooks=1)
+    _open(world)
+    world.most_in_flight = 0
+    for _ in range(12):
+        world.run(300)
+        for name in _MANY:
+            world.alert(name)
+    calls = [len(world.gateway.calls_of(name)) for name in _MANY]
+    assert max(calls) <= 4, "in an hour, by pauses of 5, 10, 20 and 40 minutes"
+    assert world.most_in_flight == 1, "trials"
+    lists = world.gateway.lists
+    world.gateway.call_error = None
+    world.run(LONGEST_REST_SECONDS + 20)
+    assert {str(world.outcomes(name)[-1]) for name in _MANY} == {"reconnected"}
+    assert world.gateway.lists > lists
+
+
+def _open_beside(world: World) -> None:
+    """Open the circuit while a call is under way, which lasts longer than the others."""
+    _drop(world, "slow")
+    world.run(1)
+    world.options = replace(world.options, call_takes=0.2)
+    world.gateway.call_error = _TIMEOUT
+    _drop(world, *_MANY[:THRESHOLD])
+    world.run(5, until=lambda: _state(world).is_tripped)
+    world.gateway.call_error = None
+
+
+def test_the_answer_to_a_call_from_before_ends_the_rest(make: Make) -> None:
+    world = make(Options(workers=8, call_takes=5.0), hooks=1)
+    _open_beside(world)
+    world.run(FIRST_REST_SECONDS / 2)
+    assert world.outcomes("slow") == ["reconnected"]
+    assert {str(world.outcomes(name)[-1]) for name in _MANY[:THRESHOLD]} == {"reconnected"}
+
+
+def test_a_clock_that_is_put_back_in_a_rest_makes_no_loop(make: Make) -> None:
+    world = make(Options(workers=8, call_takes=30.0), hooks=1)
+    _open_beside(world)
+    world.clock.jumped -= 100
+    _drop(world, "loja")
+    world.run(FIRST_REST_SECONDS)
+    commits = world._commits
+    world.run(5)
+    assert world._commits - commits < 20
+
+
 def test_a_trial_whose_holder_died_is_made_by_another(make: Make) -> None:
     world = make()
     _drop(world, "first")

@@ -362,6 +362,35 @@ def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(cron: Cron) -
     assert " action=reconnect outcome=reconnected " in line
 
 
+def test_what_cannot_be_repaired_is_told_by_each_run(cron: Cron) -> None:
+    with SimulatorServer(SECRET, api="evolution") as server:
+        Simulator(server.url).put_channel("oficial", integration="WHATSAPP-BUSINESS")
+        cron.log.write("oficial", age_seconds=5 * _HOUR)
+        other = {"WPP_GATEWAY_TYPE": "evolution", "WPP_GATEWAY_BASE_URL": server.url}
+        for _ in range(2):
+            done = cron.check(**other)
+            assert done.returncode == 1
+            assert done.stdout.startswith("oficial: silent; failed: this gateway has no session")
+    assert [line.count("outcome=failed") for line in cron.lines] == [1, 1]
+    assert state(cron.directory, "SELECT next_at FROM channel") == [(None,)]
+
+
+def test_a_check_does_not_wait_for_a_gateway_that_has_failed_too_often(cron: Cron) -> None:
+    names = [f"channel {number}" for number in range(9)]
+    for name in names:
+        cron.channel(name)
+        cron.simulator.drop(name)
+    cron.simulator.fault("qr", "html_504")
+    assert cron.check().returncode == 1
+    assert sorted(cron.asked) == sorted(set(cron.asked)), "each once at most"
+    cron.simulator.clear_faults()
+    asked = cron.asked
+    done = cron.check()
+    assert done.returncode == 0
+    assert done.stdout.count("the gateway has failed too often, and is called again in ") == 9
+    assert cron.asked == asked
+
+
 def test_only_connected_means_connected(cron: Cron) -> None:
     well: list[object] = ["connected", " CONNECTED ", "Connected"]
     ill: list[object] = ["disconnected", "initializing", "unknown", "not connected"]

@@ -26,7 +26,7 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.timeline import Shares
-from reconnect_hook.event_log import LogEntry, NewSteps
+from reconnect_hook.event_log import AttemptSteps, LogEntry
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.models import Action, AskedBy, Backoff, GatewayRow, Outcome, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
@@ -233,9 +233,9 @@ def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:
     scene.gateway.status = Status.DISCONNECTED
     assert scene.look().rows["wpp Loja"].kind is ChannelHealth.DISCONNECTED
     with scene.database.write() as connection:
-        changes = StoredChanges(
-            at := time.time() + 1, NewSteps(at), GatewayRow(), GatewayRow(), entries=[_REPAIRED]
-        )
+        at = time.time() + 1
+        steps = AttemptSteps(at, {})
+        changes = StoredChanges(at, steps, GatewayRow(), GatewayRow(), entries=[_REPAIRED])
         store_changes(connection, "wpp", changes)
         connection.exec_driver_sql(
             "INSERT INTO channel (gateway, key, channel, listed, last_status)"

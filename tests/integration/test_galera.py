@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.models import Backoff, Phase
-from reconnect_hook.reconciler import add_gateways
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
+    add_gateways,
     read_gateway,
     store_rows,
 )

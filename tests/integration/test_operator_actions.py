@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from reconnect_hook.decision import RESTART_AFTER
 from reconnect_hook.history import episodes
 from reconnect_hook.models import Intent, Phase, RepairCause
-from tests.support.world import GATEWAY, World
+from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import QrKind
 
@@ -67,6 +69,24 @@ def test_a_pause_in_a_call_lets_it_end(world: World) -> None:
     world.hook.actions.pause("loja", None)
     world.run(10)
     assert world.outcomes() == ["reconnected"]
+
+
+def test_no_session_is_thrown_away_in_a_pause(url: sa.URL, tmp_path: Path) -> None:
+    world = World(tmp_path, Options(cooldown=0.0, verify=10.0, allow_restart=True), url=url)
+    world.put("loja", Status.DISCONNECTED)
+    for _ in range(3):
+        world.alert()
+        world.run(5)
+        if len(world.ended()) == RESTART_AFTER:
+            world.hook.actions.pause("loja", None)
+        world.run(15)
+    assert world.gateway.calls_of("loja") == ["reconnect"] * 3
+    assert world.outcomes() == ["still_disconnected"] * 3
+    world.hook.actions.resume("loja")
+    world.alert()
+    world.run(15)
+    assert "delete" in world.gateway.calls_of("loja")
+    world.close()
 
 
 def test_nobody_reconnects_or_probes_a_paused_channel(world: World) -> None:

@@ -322,6 +322,18 @@ class TestARepairAndAQuestion:
         assert world.outcomes() == ["reconnected"]
         assert {call for call, *_ in world.gateway.calls} == {"query", "reconnect"}
 
+    def test_the_end_cancels_all_probes_though_one_ends_meanwhile(self, world: World) -> None:
+        probes = world.hook.workers.probes
+
+        class Ending(threading.Event):
+            def set(self) -> None:
+                probes.pop("obra", None)
+                super().set()
+
+        probes |= {"loja": Ending(), "obra": threading.Event()}
+        world.hook.reconciler.stop()
+        assert probes["loja"].is_set()
+
     def test_another_who_is_proved_dead_is_repaired_too(self, make: Callable[..., World]) -> None:
         world = make(_BY_ECHO)
         world.gateway.gone.add("casa")

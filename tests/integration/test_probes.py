@@ -19,7 +19,7 @@ from reconnect_hook.echo import PostponedError, UnableError
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import add_gateways
+from reconnect_hook.repository import add_gateways
 from reconnect_hook.schema import open_state
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of

@@ -18,6 +18,7 @@ from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
 from reconnect_hook.models import (
     LEASE_SECONDS,
+    LONGEST_DUE_SECONDS,
     AskedBy,
     Backoff,
     ChannelRow,
@@ -28,12 +29,13 @@ from reconnect_hook.models import (
     Step,
 )
 from reconnect_hook.operator_actions import OperatorActions
-from reconnect_hook.reconciler import add_gateways, poll
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
     Raise,
+    add_gateways,
     begin_look,
+    poll,
     prune_records,
     prune_rows,
     raise_intents,
@@ -430,6 +432,17 @@ def test_a_queued_repair_does_not_wait_for_a_clock_that_was_put_back(
     world.skip(310)
     world.run(20)
     assert world.outcomes("loja") == ["reconnected"] * 2, "nor does one in a delay"
+
+
+def test_a_repair_does_not_wait_for_a_clock_that_was_put_back(make: Callable[..., World]) -> None:
+    world = make()
+    world.gateway.on_call = lambda _call, _name: None
+    _drop(world, "loja")
+    world.run(5)
+    world.put("loja")
+    world.clock.jumped -= 3500
+    world.run(2 * LONGEST_DUE_SECONDS)
+    assert world.outcomes("loja") == ["reconnected"]
 
 
 def _sever(world: World, step: Step) -> list[Phase]:

@@ -22,7 +22,7 @@ from reconnect_hook import echo, probe, probe_limits
 from reconnect_hook.echo import ProbeContext, QueryFailedOnceError
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import add_gateways
+from reconnect_hook.repository import add_gateways
 from reconnect_hook.schema import open_state
 from tests.support.message_logs import WrittenLog
 from tests.support.states import state_url

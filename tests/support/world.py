@@ -27,9 +27,9 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, Backoff, ChannelRow, RepairCause
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler, add_gateways
+from reconnect_hook.reconciler import Beside, GatewayReconciler, Scheduler
 from reconnect_hook.recorder import Recorder
-from reconnect_hook.repository import Lead, read_rows
+from reconnect_hook.repository import Lead, add_gateways, read_rows
 from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
 from tests.support.states import firing, hurry, resolved, state_url
@@ -377,7 +377,13 @@ class WorldHook:
         )
         self.metrics.watch_audits(GATEWAY, self.auditor.repository)
         self.workers = Workers(
-            world.client, self.probing, messages, self.scheduler.notify, world.clock, self._start
+            world.client,
+            self.probing,
+            messages,
+            self.scheduler.notify,
+            world.clock,
+            self._start,
+            capacity=options.workers,
         )
         self.reconciler = GatewayReconciler(
             GATEWAY,
@@ -385,7 +391,6 @@ class WorldHook:
             Recorder(GATEWAY, self.policy, world.events, world.clock),
             self.workers,
             self.metrics.of(GATEWAY),
-            most_calls=options.workers,
             clock=world.clock,
             beside=Beside(self.auditor, self.replayer),
         )

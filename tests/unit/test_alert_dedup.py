@@ -141,7 +141,7 @@ def test_what_becomes_of_one_alert(
 
 def _loaded(stored: ChannelRow, now: float) -> ChannelRow:
     values = [getattr(stored, name) for name in COLUMNS]
-    return ChannelRow.load(values, now, BACKOFF.longest)
+    return ChannelRow.load(values, now)
 
 
 @pytest.mark.parametrize(

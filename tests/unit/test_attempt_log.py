@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from reconnect_hook.event_log import (
     KEPT_ATTEMPTS,
     AttemptKind,
+    AttemptName,
     AttemptStep,
     AttemptSteps,
     LoggedAttempt,
-    NewSteps,
     StepKind,
 )
 from reconnect_hook.models import Phase
@@ -226,31 +226,32 @@ class TestBounds:
         assert counts[-1] == 0
 
     def test_of_very_many_steps_the_first_and_the_last_are_kept(self) -> None:
-        steps, last = AttemptSteps(), NewSteps(0.0)
+        before: dict[AttemptName, list[AttemptStep]] = {}
         for number in range(500):
-            last = NewSteps(float(number))
+            last = AttemptSteps(float(number), before)
             last.add(_REPAIR, "loja", StepKind.FAILED, "x" * 1_000)
-            steps.commit(last)
-        end = NewSteps(500.0)
-        steps.end(end, _REPAIR, "loja", "failed", "")
+            last.commit()
+        end = AttemptSteps(500.0, before)
+        end.end(_REPAIR, "loja", "failed", "")
         (attempt,) = end.ended
         assert len(attempt.steps) == 50
+        assert [step.at for step in attempt.steps] == [*range(49), 500]
         assert attempt.steps[-1].kind is StepKind.ENDED
         assert len(str(attempt.as_row()["steps"]).encode()) < 65_536, "it fits MySQL's TEXT"
 
     def test_a_transaction_that_is_tried_again_adds_nothing_twice(self) -> None:
-        steps = AttemptSteps()
+        before: dict[AttemptName, list[AttemptStep]] = {}
         for _ in range(3):
-            tried = NewSteps(1.0)
+            tried = AttemptSteps(1.0, before)
             tried.begin(_REPAIR, "loja", "page", 1.0)
             tried.add(_REPAIR, "loja", StepKind.CALLED, "reconnect")
-        steps.commit(tried)
+        tried.commit()
         for _ in range(3):
-            tried = NewSteps(2.0)
-            steps.end(tried, _REPAIR, "loja", "failed", "")
+            tried = AttemptSteps(2.0, before)
+            tried.end(_REPAIR, "loja", "failed", "")
         (attempt,) = tried.ended
         assert [step.kind for step in attempt.steps] == ["asked", "called", "ended"]
-        steps.commit(tried)
-        none = NewSteps(3.0)
-        steps.end(none, _REPAIR, "loja", "failed", "")
+        tried.commit()
+        none = AttemptSteps(3.0, before)
+        none.end(_REPAIR, "loja", "failed", "")
         assert none.ended == [], "nothing was done since"

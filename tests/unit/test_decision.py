@@ -245,7 +245,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "22 over": (called(Phase.STARTING, deadline=NOW), STARTING, Verify()),
     "23 first seen": (row(), STARTING, Wait(NOW + 120)),
     "23 starting": (row(starting_since=NOW - 100), STARTING, Wait(NOW + 20)),
-    "24 paused": (row(paused=True), DOWN, Wait(NOW + 3600, sleeps=True)),
+    "24 paused": (row(paused=True), DOWN, Wait(NOW + 600, sleeps=True)),
     "24 paused for a time": (
         row(intent=Intent.FORCE, paused=True, paused_until=NOW + 9),
         DOWN,

@@ -14,7 +14,7 @@ import pytest
 from reconnect_hook.echo import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import add_gateways
+from reconnect_hook.repository import add_gateways
 from reconnect_hook.schema import open_state
 from tests.support.examples import examples
 from tests.support.states import hurry, state_url
