@@ -17,7 +17,7 @@ import logging
 import sys
 from functools import partial
 
-from exporter.app import EVENTS_PATH, add_reload, add_settings, create_app
+from exporter.app import EVENTS_PATH, add_settings, create_app
 from exporter.event_buffer import Post, senders_among
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
@@ -72,8 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         reloading.start()
         pages = create_app(supervisor.page, lambda: supervisor.waiting)
         if settings.exporter_listen.host in _LOOPBACK:
-            add_reload(pages, reloading.reload)
-            add_settings(pages, lambda: describe(reloading.settings))
+            add_settings(pages, reloading.reload, lambda: describe(reloading.settings))
         receiver = post.receiver(pages, supervisor.hurry)
         server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     except SettingsError as error:

@@ -79,18 +79,16 @@ def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Fl
     return app
 
 
-def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
-    """Add ``POST /-/reload`` without authentication: only for an exporter on loopback."""
+def add_settings(
+    app: Flask, reload: Callable[[], str | None], report: Callable[[], Report]
+) -> None:
+    """Add ``POST /-/reload`` and ``/-/settings``, without authentication: only on loopback."""
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
         refusal = reload()
         text = "The settings were read again." if refusal is None else f"Refused: {refusal}"
         return Response(f"{text}\n", 200 if refusal is None else 500, mimetype="text/plain")
-
-
-def add_settings(app: Flask, report: Callable[[], Report]) -> None:
-    """Add ``/-/settings`` without authentication: only for an exporter on loopback."""
 
     @app.get("/-/settings")
     def settings() -> Response:

@@ -81,10 +81,11 @@ class GatewayMonitor:
 
     def start(self) -> None:
         """Start daemon threads, which do not block the program's exit."""
-        for poller in self._pollers:
-            start_thread(f"{poller.source} of {self.gateway.name}", poller.run)
+        # First, so that no age is compared with another threshold than the learned one.
         if self._learner is not None:
             self._learner.start()
+        for poller in self._pollers:
+            start_thread(f"{poller.source} of {self.gateway.name}", poller.run)
 
     def stop(self) -> None:
         """Stop the threads without waiting for calls in progress."""
@@ -184,7 +185,7 @@ class Supervisor:
     @property
     def waiting(self) -> list[str]:
         """Sources that have not been polled yet."""
-        watched = self._watched
+        watched = self._watched.copy()  # a reload may add to it
         several = len(watched) > 1
         return [
             f"{source} of {name}" if several else source

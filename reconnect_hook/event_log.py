@@ -209,9 +209,6 @@ class LoggedAttempt:
         )
 
 
-_Name = tuple[AttemptKind, str]
-
-
 AttemptName = tuple[AttemptKind, str]
 """An attempt's kind, and its channel's key."""
 

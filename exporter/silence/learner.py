@@ -47,7 +47,8 @@ class Learner:
         self._not_before = 0.0
 
     def start(self) -> None:
-        """Start a daemon thread, which does not block the program's exit."""
+        """Load the saved model, and start a daemon thread, which does not block the exit."""
+        self.remember()
         start_thread("silence", self._run)
 
     def stop(self) -> None:
@@ -55,7 +56,6 @@ class Learner:
         self._stopped.set()
 
     def _run(self) -> None:
-        self.remember()
         while not self._clock.wait(self._stopped, _LOOK_SECONDS):
             if self.is_due():
                 self.learn_once()

@@ -234,9 +234,23 @@ def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
         wait_until((tmp_path / "state" / "silence.json").exists, _SECONDS, "the state file")
         assert program.end() == 0
         assert "silence: learned of 1 channels" in program.stderr
+    # So many that reading them takes longer than the first polls.
+    state = tmp_path / "state" / "silence.json"
+    kept = json.loads(state.read_bytes())
+    [one] = kept["channels"].values()
+    kept["channels"] |= {f"other {number}": one for number in range(6000)}
+    state.write_text(json.dumps(kept))
+
+    def with_age(program: Program) -> Metrics | None:
+        now = program.metrics()
+        return now if now.all("whatsapp_channel_seconds_since_last_message") else None
+
     with Program(tmp_path, "exporter", settings=settings) as program:
-        again = wait_until(lambda: learned(program), _SECONDS, "the threshold after a restart")
+        again = wait_until(lambda: with_age(program), _SECONDS, "the age after a restart")
         assert again is not None
+        assert again.get("whatsapp_channel_silence_threshold_seconds", **of_channel) == (
+            pytest.approx(threshold, rel=1e-5)
+        )
         when = "whatsapp_silence_last_learned_timestamp_seconds"
         assert again.get(when, gateway="wpp") == first.get(when, gateway="wpp")
         assert "silence: learned" not in program.stderr
