@@ -6,7 +6,6 @@ import http.client
 import io
 import json
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -191,8 +190,8 @@ class HttpClient:
         except requests.ConnectTimeout:
             detail = f"no connection within {connect_timeout:.3g} s"
             raise HttpError("timeout", detail, sent=False) from None
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise HttpError("timeout", too_late) from None
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise HttpError("timeout", too_late, sent=_was_sent(error)) from None
         except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
             raise HttpError("tls", _root_cause(error), sent=_was_sent(error)) from None
         except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError):
@@ -227,9 +226,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _was_sent(error: BaseException) -> bool:
-    """Whether the connection was established before the failure."""
-    before = urllib3.exceptions.NewConnectionError, ssl.SSLCertVerificationError
-    return not any(isinstance(cause, before) for cause in _causes(error))
+    """Whether the connection was established, with TLS if it has any, before the failure."""
+    return not any(
+        isinstance(cause, urllib3.exceptions.NewConnectionError) or hasattr(cause, _UNSENT)
+        for cause in _causes(error)
+    )
 
 
 def _root_cause(error: BaseException) -> str:
@@ -281,8 +282,19 @@ class _DeadlineHttp(HTTPConnection):
     response_class = _DeadlineResponse
 
 
+_UNSENT = "zapwatch_unsent"
+
+
 class _DeadlineHttps(HTTPSConnection):
     response_class = _DeadlineResponse
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            # Later errors of TLS have the same types.
+            setattr(error, _UNSENT, True)
+            raise
 
 
 class _HttpPool(HTTPConnectionPool):

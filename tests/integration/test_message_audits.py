@@ -772,6 +772,16 @@ def _hang(conversation: Conversation) -> None:
     conversation.drip([b"HTTP"] * 100, 0.1)
 
 
+def _no_tls(conversation: Conversation) -> None:
+    conversation.connection.recv(65536)
+    conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def _no_handshake(conversation: Conversation) -> None:
+    conversation.connection.recv(65536)
+    conversation.drip([b""] * 100, 0.1)
+
+
 @pytest.mark.parametrize(
     ("talk", "result", "words"),
     [
@@ -783,6 +793,8 @@ def _hang(conversation: Conversation) -> None:
         (_hang, Replay.UNKNOWN, "no answer within 1 s"),
         (reset, Replay.UNKNOWN, "Connection reset by peer|Remote end closed .*"),
         (None, Replay.REFUSED, "Connection refused"),
+        (_no_tls, Replay.REFUSED, ".*record layer failure.*|.*wrong version number.*"),
+        (_no_handshake, Replay.REFUSED, "no answer within 1 s"),
     ],
 )
 def test_what_comes_of_a_post_is_told_without_address_or_token(
@@ -791,10 +803,12 @@ def test_what_comes_of_a_post_is_told_without_address_or_token(
     result: Replay,
     words: str,
 ) -> None:
-    if talk is _hang:
+    if talk in {_hang, _no_handshake}:
         monkeypatch.setattr(message_replay, "ANSWER_SECONDS", 1.0)
     with RawServer(talk or reset) as server:
         url = f"{server.url}/hook/{{session}}?token=a-secret"
+        if talk in {_no_tls, _no_handshake}:
+            url = url.replace("http:", "https:")
         if talk is None:
             # A port that nobody can have.
             url = url.replace(server.url, "http://127.0.0.1:1")
@@ -803,7 +817,7 @@ def test_what_comes_of_a_post_is_told_without_address_or_token(
         assert came is result
         assert re.fullmatch(words, why), why
 
-    if talk is not None:
+    if url.startswith(server.url):
         (head,) = server.requests
         assert head.startswith(b"POST /hook/a%20loja?token=a-secret HTTP/1.1\r\n")
         for line in (b"X-Zapwatch-Replay: true", b"Authorization: Bearer a-token"):
