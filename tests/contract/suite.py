@@ -475,7 +475,7 @@ class GatewayContract:
         world.simulator.fault("send", "hang", effect=True)
         error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
         assert error.reason is GatewayErrorKind.TIMEOUT
-        wait_until(lambda: len(world.born) == 1, 20, "the message")
+        wait_until(lambda: len(world.born) == 1, "the message")
 
     def test_a_channel_without_a_way_sends_nothing(self, world: World) -> None:
         channel = world.channel()

@@ -21,10 +21,9 @@ from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.samples import Metrics
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.gateways.base import MAX_CHANNELS
 
-_SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
 _END_SECONDS = 10.0
 
 # One of each kind: which fault is of which kind, contract/suite.py says, and test_gateway.py.
@@ -73,7 +72,7 @@ def _wait_for(program: Program, up: float) -> Metrics:
         now = program.metrics()
         return now if now.get("whatsapp_gateway_up", gateway="wpp") == up else None
 
-    found = wait_until(metrics_then, _SECONDS, f"whatsapp_gateway_up {up}")
+    found = wait_until(metrics_then, f"whatsapp_gateway_up {up}")
     assert found is not None
     return found
 
@@ -104,7 +103,7 @@ def test_each_failure_of_the_list_shows_and_passes(
     assert after.get("whatsapp_channel_connected", channel="Pixel12 Digital") == 1
     others = [{r: n for r, n in _errors(m).items() if r != reason} for m in (before, after)]
     assert others[0] == others[1], "no other reason was counted"
-    wait_until(lambda: len(polling.lines) >= mark + 2, _SECONDS, "two lines")
+    wait_until(lambda: len(polling.lines) >= mark + 2, "two lines")
     failed, again = polling.lines[mark:]
     assert f'level=warning logger=exporter msg="channel list cannot be read: {reason}: ' in failed
     assert 'level=info logger=exporter msg="channel list can be read again, after ' in again
@@ -123,7 +122,7 @@ def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> N
         with SimulatorServer(SECRET, port=port) as server:
             _with_a_channel(Simulator(server.url))
             # Until the channel is there, the list is empty.
-            wait_until(lambda: "read again" in program.stderr, _SECONDS, "the recovery")
+            wait_until(lambda: "read again" in program.stderr, "the recovery")
         assert "channel list cannot be read: connection: Connection refused" in program.lines[1]
 
 
@@ -155,21 +154,21 @@ def test_it_follows_the_message_log(
         def age() -> float | None:
             return program.metrics().get(name, gateway="wpp", channel="Pixel12 Digital")
 
-        found = wait_until(age, _SECONDS, "an age")
+        found = wait_until(age, "an age")
         assert found is not None
-        assert 7200 <= found < 7200 + _SECONDS
+        assert 7200 <= found < 7200 + TIMEOUT
         threshold = "whatsapp_channel_silence_threshold_seconds"
         assert program.metrics().get(threshold, channel="Pixel12 Digital") == 9000
 
         sqlite_log.run("ALTER TABLE webhook_raw_logs RENAME TO elsewhere")
-        wait_until(lambda: age() is None, _SECONDS, "no age")
+        wait_until(lambda: age() is None, "no age")
         assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 0
         assert program.metrics().get("whatsapp_gateway_up", gateway="wpp") == 1
         sqlite_log.run("ALTER TABLE elsewhere RENAME TO webhook_raw_logs")
-        wait_until(lambda: age() is not None, _SECONDS, "the age again")
+        wait_until(lambda: age() is not None, "the age again")
 
         sqlite_log.write("Pixel12 Digital")
-        wait_until(lambda: (age() or _SECONDS) < _SECONDS, _SECONDS, "the new message")
+        wait_until(lambda: (age() or TIMEOUT) < TIMEOUT, "the new message")
         messages = program.metrics().all("whatsapp_channel_messages_total", direction="in")
         assert messages == {("Pixel12 Digital", "wpp"): 1}
         assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 1
@@ -188,7 +187,7 @@ def test_sessions_whose_names_differ_in_case_are_two_series(
     settings = _settings(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS_OVERRIDES=limits)
     name = "whatsapp_channel_seconds_since_last_message"
     with Program(tmp_path, "exporter", settings=settings) as program:
-        wait_until(lambda: len(program.metrics().all(name)) == 3, _SECONDS, "their ages")
+        wait_until(lambda: len(program.metrics().all(name)) == 3, "their ages")
         now = program.metrics()
 
         def values(metric: str) -> dict[str, float]:
@@ -225,17 +224,17 @@ def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
         return now if mode else None
 
     with Program(tmp_path, "exporter", settings=settings) as program:
-        first = wait_until(lambda: learned(program), _SECONDS, "a learned threshold")
+        first = wait_until(lambda: learned(program), "a learned threshold")
         assert first is not None
         threshold = first.get("whatsapp_channel_silence_threshold_seconds", **of_channel)
         assert threshold is not None
         assert 1200 <= threshold < 4 * 3600
         assert first.get("whatsapp_silence_learned_messages", gateway="wpp") == 1441
-        wait_until((tmp_path / "state" / "silence.json").exists, _SECONDS, "the state file")
+        wait_until((tmp_path / "state" / "silence.json").exists, "the state file")
         assert program.end() == 0
         assert "silence: learned of 1 channels" in program.stderr
     with Program(tmp_path, "exporter", settings=settings) as program:
-        again = wait_until(lambda: learned(program), _SECONDS, "the threshold after a restart")
+        again = wait_until(lambda: learned(program), "the threshold after a restart")
         assert again is not None
         when = "whatsapp_silence_last_learned_timestamp_seconds"
         assert again.get(when, gateway="wpp") == first.get(when, gateway="wpp")
@@ -285,7 +284,7 @@ def test_it_ends_and_answers_while_gateway_and_database_hang(
         )
         with Program(tmp_path, "exporter", settings=settings) as program:
             assert program.get("/-/ready").status_code == 503
-            wait_until(lambda: simulator.requests("list"), _SECONDS, "the call that hangs")
+            wait_until(lambda: simulator.requests("list"), "the call that hangs")
             started = time.monotonic()
             assert program.metrics().get("whatsapp_gateway_up") is None
             assert program.get("/-/healthy").status_code == 200
@@ -366,7 +365,7 @@ def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:
     page = requests.get(
         f"{polling.url}/metrics",
         headers={"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"},
-        timeout=_SECONDS,
+        timeout=TIMEOUT,
     )
     assert page.headers["Content-Encoding"] == "gzip"
     assert page.headers["Content-Type"].startswith("application/openmetrics-text")

@@ -25,13 +25,12 @@ from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
 from tests.support.programs import Program, environment, run_here
 from tests.support.prometheus import Prometheus
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.files import read_web_config
 
 _PASSWORD = "not-a-real-password"
 _LOGIN = ("prometheus", _PASSWORD)
-_SECONDS = 60.0
 
 
 def _hash(password: str) -> str:
@@ -66,7 +65,7 @@ def _settings(simulator: Simulator, path: Path, **more: str) -> dict[str, str]:
 
 def _status(program: Program, path: str, verify: Path, **more: Any) -> int:
     url = f"{program.url}{path}"
-    return requests.get(url, verify=str(verify), timeout=_SECONDS, **more).status_code
+    return requests.get(url, verify=str(verify), timeout=TIMEOUT, **more).status_code
 
 
 def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path, simulator: Simulator) -> None:
@@ -87,7 +86,7 @@ def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path, simulator: 
         }
         target = program.url.removeprefix("https://")
         with Prometheus(tmp_path, target, **job) as prometheus:
-            wait_until(lambda: prometheus.query("whatsapp_gateway_up == 1"), _SECONDS, "the scrape")
+            wait_until(lambda: prometheus.query("whatsapp_gateway_up == 1"), "the scrape")
 
 
 def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
@@ -103,7 +102,7 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
                 payload(),
                 headers=headers,
                 verify=str(certificate),
-                timeout=_SECONDS,
+                timeout=TIMEOUT,
             )
             assert answer.status_code == status
         guess = {"Authorization": "Bearer x"}
@@ -119,9 +118,9 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
         with requests.Session() as browser:
             browser.auth, browser.trust_env = _LOGIN, False
             browser.verify = str(certificate)
-            browser.post(f"{program.url}/login", {"token": TOKEN}, timeout=_SECONDS)
+            browser.post(f"{program.url}/login", {"token": TOKEN}, timeout=TIMEOUT)
             assert browser.cookies
-            page = browser.get(program.url, allow_redirects=False, timeout=_SECONDS)
+            page = browser.get(program.url, allow_redirects=False, timeout=TIMEOUT)
             assert page.status_code == 200
 
 
@@ -150,11 +149,11 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
                 f"{hook.url}/api/channels",
                 auth=("anybody", TOKEN),
                 verify=str(certificate),
-                timeout=_SECONDS,
+                timeout=TIMEOUT,
             )
             return [one for one in answer.json()["troubles"] if one.upper() in at]
 
-        wait_until(lambda: len(troubles()) == 2, _SECONDS, "both to be missed")
+        wait_until(lambda: len(troubles()) == 2, "both to be missed")
         children = Children(tmp_path)
         alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
         for name, program, flag in (
@@ -171,16 +170,16 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
             more = ["--cluster.listen-address="] if name == "ALERTMANAGER" else []
             children.start(name, [*command, *more], os.environ)
         try:
-            wait_until(lambda: not troubles(), _SECONDS, "both to be read")
+            wait_until(lambda: not troubles(), "both to be read")
             # Alertmanager posts over TLS, with the token as the password of some user.
             requests.post(
                 f"https://{at['ALERTMANAGER']}/api/v2/alerts",
                 json=[{"labels": alert()["labels"]}],
                 auth=_LOGIN,
                 verify=str(certificate),
-                timeout=_SECONDS,
+                timeout=TIMEOUT,
             ).raise_for_status()
-            wait_until(lambda: log_lines(tmp_path), _SECONDS, "the alert to be taken")
+            wait_until(lambda: log_lines(tmp_path), "the alert to be taken")
         finally:
             children.stop()
 
@@ -212,7 +211,7 @@ def test_certificates_and_users_are_read_again_when_they_change(
     with Program(tmp_path, "exporter", settings=settings) as program:
         assert _status(program, "/metrics", old, auth=_LOGIN) == 200
         (tmp_path / "web.yml").write_text("basic_auth_users: {a: not-a-hash}")
-        wait_until(lambda: "stay as they are" in program.stderr, _SECONDS, "the refusal")
+        wait_until(lambda: "stay as they are" in program.stderr, "the refusal")
         assert _status(program, "/metrics", old, auth=_LOGIN) == 200
         for path in self_signed(tmp_path / "new"):
             shutil.copy(path, tmp_path / path.name)
@@ -225,8 +224,8 @@ def test_certificates_and_users_are_read_again_when_they_change(
             except requests.exceptions.ConnectionError:
                 return False
 
-        wait_until(lambda: is_new("another", 200), _SECONDS, "the new certificate and password")
-        wait_until(lambda: is_new(_PASSWORD, 401), _SECONDS, "the old password to be refused")
+        wait_until(lambda: is_new("another", 200), "the new certificate and password")
+        wait_until(lambda: is_new(_PASSWORD, 401), "the old password to be refused")
         assert program.end() == 0
 
 

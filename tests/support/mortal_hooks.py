@@ -20,7 +20,6 @@ from reconnect_hook.__main__ import main
 from tests.support.hooks import TOKEN
 from tests.support.waiting import wait_until
 
-_SECONDS = 60.0
 # Modules that ``serve`` imports at run time; preloading saves a second per start.
 _LOADED = (
     "alembic.command",
@@ -94,7 +93,7 @@ class MortalHook:
         self._process.start()
 
     def wait(self) -> None:
-        wait_until(lambda: answers(f"{self.url}/-/healthy"), _SECONDS, "a hook to answer")
+        wait_until(lambda: answers(f"{self.url}/-/healthy"), "a hook to answer")
 
     def post(self, body: bytes) -> int:
         """Post a payload as Alertmanager does; return the status; raise RequestException."""

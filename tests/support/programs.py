@@ -20,11 +20,9 @@ from unittest import mock
 import requests
 
 from tests.support.samples import Metrics
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 
 _ROOT = Path(__file__).parents[2]
-_START_SECONDS = 60.0
-_END_SECONDS = 60.0
 _KEPT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV"),
     *("SSL_CERT_FILE", "COVERAGE_PROCESS_CONFIG"),
@@ -49,7 +47,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=_END_SECONDS,
+        timeout=TIMEOUT,
     )
 
 
@@ -126,7 +124,7 @@ class Program:
     @property
     def url(self) -> str:
         """Its URL; waits until the program logs it to stderr."""
-        return wait_until(self._find_url, _START_SECONDS, "a URL on stderr")
+        return wait_until(self._find_url, "a URL on stderr")
 
     def _find_url(self) -> str:
         assert self.process.poll() is None, self.stderr
@@ -134,7 +132,7 @@ class Program:
         return found[1] if found else ""
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(f"{self.url}{path}", timeout=_END_SECONDS)
+        return requests.get(f"{self.url}{path}", timeout=TIMEOUT)
 
     def metrics(self) -> Metrics:
         page = self.get("/metrics")
@@ -144,7 +142,7 @@ class Program:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the program's end and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(_END_SECONDS)
+        return self.process.wait(TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
