@@ -21,7 +21,7 @@ from tests.support.looks import (
     two_windows,
 )
 from tests.support.loop import World
-from tests.support.programs import Program
+from tests.support.programs import Fork
 from tests.support.site import NOBODY, Site
 
 _CODE = "#qr .code:not(.waiting) img"
@@ -57,7 +57,7 @@ def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
     simulator.drop("loja")
     settings = hook_settings(simulator.url, PROMETHEUS_URL=NOBODY, ALERTMANAGER_URL=NOBODY)
     with (
-        Program(tmp_path, "reconnect_hook", "serve", settings=settings) as lonely,
+        Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as lonely,
         two_windows(browser, lonely.url) as both,
     ):
         for _, page in both:

@@ -17,7 +17,7 @@ from tests.browser.axe import check
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.http_servers import Exposition
 from tests.support.looks import Look, in_one_look, log_in, window
-from tests.support.programs import Program
+from tests.support.programs import Fork, Program
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
 
@@ -53,7 +53,7 @@ def hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         PROMETHEUS_URL=prometheus.url,
         ALERTMANAGER_URL="http://127.0.0.1:1",
     )
-    with prometheus, Program(folder, "reconnect_hook", "serve", settings=settings) as program:
+    with prometheus, Fork(folder, "reconnect_hook", "serve", settings=settings) as program:
         yield program
     exposition.close()
 

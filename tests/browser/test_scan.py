@@ -17,7 +17,7 @@ from demo.simulator.server import SimulatorServer
 from tests.browser.axe import check
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.looks import Look, log_in, window
-from tests.support.programs import Program
+from tests.support.programs import Fork
 from tests.support.waiting import wait_until
 
 _CODE = "#qr .code:not(.waiting) img"
@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             ALERTMANAGER_URL=nobody,
             PROBE_ECHO_NUMBERS=f"oficina={_PHONE}",
         )
-        with Program(folder, "reconnect_hook", "serve", settings=settings) as program:
+        with Fork(folder, "reconnect_hook", "serve", settings=settings) as program:
             yield Place(program.url, Simulator(server.url), folder)
 
 

@@ -470,7 +470,7 @@ class GatewayContract:
 
     def test_a_text_may_have_gone_although_the_call_failed(self, world: World) -> None:
         channel = world.channel()
-        gateway = world.another(qr_timeout=0.5)
+        gateway = world.another(qr_timeout=2)
         gateway.qr("loja")  # for the token that one API wants
         world.simulator.fault("send", "hang", effect=True)
         error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))

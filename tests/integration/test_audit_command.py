@@ -17,7 +17,7 @@ from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
 from tests.support.hooks import SECRET
-from tests.support.programs import Program
+from tests.support.programs import Fork, Program
 from tests.support.waiting import wait_until
 
 _TOKEN = "not-a-real-token-for-messages"
@@ -74,7 +74,7 @@ class _Loop:
     @contextmanager
     def exporter(self) -> Iterator[Program]:
         """Run an exporter, which the webhook posts to."""
-        with Program(self.folder, "exporter", settings=self.settings) as exporter:
+        with Fork(self.folder, "exporter", settings=self.settings) as exporter:
             get = exporter.get
             wait_until(lambda: get("/-/ready").status_code == 200, "both sources")
             self.simulator.webhook(url=f"{exporter.url}/messages/wpp", token=_TOKEN)

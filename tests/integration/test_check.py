@@ -22,8 +22,8 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program, environment, run, run_here
-from tests.support.waiting import TIMEOUT, wait_until
+from tests.support.programs import Fork, Program, environment, run, run_here
+from tests.support.waiting import wait_until
 from zapwatch.config.readers import fingerprint
 
 _HOUR = 3600
@@ -58,7 +58,7 @@ class Cron:
         return done
 
     def start(self, **settings: str) -> Program:
-        return Program(
+        return Fork(
             self.directory, "reconnect_hook", "check", settings={**self.settings, **settings}
         )
 
@@ -614,7 +614,7 @@ def test_two_checks_at_once_make_one_call(cron: Cron) -> None:
         # A list for each check and one for the repair.
         wait_until(lambda: len(cron.simulator.requests("list")) >= 3 and cron.asked, "the call")
         cron.simulator.clear_faults()
-        codes = {program.process.wait(TIMEOUT) for program in (first, second)}
+        codes = {program.wait() for program in (first, second)}
     assert codes == {0}
     assert cron.asked == ["loja"]
     assert len(cron.lines) == 1

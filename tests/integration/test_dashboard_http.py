@@ -28,7 +28,7 @@ from reconnect_hook import app as hook_app
 from reconnect_hook import auth
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program
+from tests.support.programs import Fork, Program
 from tests.support.site import BEARER, Site
 from tests.support.states import locked
 from tests.support.waiting import wait_until
@@ -662,7 +662,7 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.1"}
         assert "Secure" in _login(program, tls)
         url = f"{program.url}/api/channels"
@@ -698,7 +698,7 @@ def _login(program: Program, headers: dict[str, str]) -> str:
 
 def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url, HOOK_EXTERNAL_URL="https://example.com/zap/")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         browser = requests.Session()
         browser.headers["Host"] = "example.com"
         address = f"{program.url}/zap"
@@ -736,7 +736,7 @@ def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path
 
 def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url)
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         tls = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/zap"}
         assert "Secure" not in _login(program, tls)
         url = f"{program.url}/api/channels"

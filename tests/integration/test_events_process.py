@@ -17,7 +17,7 @@ import requests
 from demo.simulator.client import Simulator
 from tests.support.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
-from tests.support.programs import Program, run_here
+from tests.support.programs import Fork, Program, run_here
 from tests.support.waiting import TIMEOUT, wait_until
 
 _TOKEN = "not-a-real-token-for-messages"
@@ -37,7 +37,7 @@ def settings(url: str, directory: Path) -> dict[str, str]:
 
 
 def exporter(directory: Path, simulator: Simulator) -> Program:
-    return Program(directory, "exporter", settings=settings(simulator.url, directory))
+    return Fork(directory, "exporter", settings=settings(simulator.url, directory))
 
 
 def post(program: Program, channel: str, *, age: float = 0.0, body: str = "Hello") -> None:

@@ -18,7 +18,7 @@ from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program, environment, run_here
+from tests.support.programs import Fork, Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.samples import Metrics
 from tests.support.waiting import TIMEOUT, wait_until
@@ -115,7 +115,7 @@ def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> N
     with SimulatorServer(SECRET) as server:
         url = server.url
     port = int(url.rpartition(":")[2])
-    with Program(tmp_path, "exporter", settings=_settings(url)) as program:
+    with Fork(tmp_path, "exporter", settings=_settings(url)) as program:
         down = _wait_for(program, 0)
         assert _errors(down).keys() == {"connection"}
         assert program.get("/-/ready").status_code == 200
@@ -131,7 +131,7 @@ def test_a_certificate_that_is_not_trusted_is_a_tls_failure_until_it_is(tmp_path
     right = self_signed(tmp_path)
     with SimulatorServer(SECRET, tls=self_signed(tmp_path / "wrong")) as server:
         settings = _settings(server.url, WPP_GATEWAY_CA_FILE=str(right[0]))
-        with Program(tmp_path, "exporter", settings=settings) as program:
+        with Fork(tmp_path, "exporter", settings=settings) as program:
             assert _errors(_wait_for(program, 0)).keys() == {"tls"}
             server.stop()
             port = int(server.url.rpartition(":")[2])
@@ -149,7 +149,7 @@ def test_it_follows_the_message_log(
     sqlite_log.write("pixel12digital", age_seconds=7200)
     name = "whatsapp_channel_seconds_since_last_message"
     settings = _settings(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS="2.5")
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
 
         def age() -> float | None:
             return program.metrics().get(name, gateway="wpp", channel="Pixel12 Digital")
@@ -186,7 +186,7 @@ def test_sessions_whose_names_differ_in_case_are_two_series(
     limits = "pixel12digital=1,loja=2"
     settings = _settings(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS_OVERRIDES=limits)
     name = "whatsapp_channel_seconds_since_last_message"
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         wait_until(lambda: len(program.metrics().all(name)) == 3, "their ages")
         now = program.metrics()
 
@@ -223,7 +223,7 @@ def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
         mode = now.get("whatsapp_channel_silence_mode", **of_channel, mode="adaptive")
         return now if mode else None
 
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         first = wait_until(lambda: learned(program), "a learned threshold")
         assert first is not None
         threshold = first.get("whatsapp_channel_silence_threshold_seconds", **of_channel)
@@ -233,7 +233,7 @@ def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
         wait_until((tmp_path / "state" / "silence.json").exists, "the state file")
         assert program.end() == 0
         assert "silence: learned of 1 channels" in program.stderr
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         again = wait_until(lambda: learned(program), "the threshold after a restart")
         assert again is not None
         when = "whatsapp_silence_last_learned_timestamp_seconds"
@@ -255,7 +255,7 @@ def test_a_list_of_too_many_channels_is_watched_up_to_the_limit(tmp_path: Path) 
     with RawServer(answering(listing)) as gateway:
         one_poll = {"WPP_GATEWAY_TIMEOUT": "60", "EXPORTER_POLL_SECONDS": "60"}
         settings = _settings(gateway.url, **one_poll)
-        with Program(tmp_path, "exporter", settings=settings) as program:
+        with Fork(tmp_path, "exporter", settings=settings) as program:
             now = _wait_for(program, 1)
             assert len(now.all("whatsapp_channel_connected", gateway="wpp")) == MAX_CHANNELS
             left_out = now.all("whatsapp_gateway_channels_left_out", gateway="wpp")
@@ -282,7 +282,7 @@ def test_it_ends_and_answers_while_gateway_and_database_hang(
             WPP_GATEWAY_TIMEOUT="3600",
             MESSAGE_LOG_URL=f"mysql://a:b@{database.url.removeprefix('http://')}/pixel_hub",
         )
-        with Program(tmp_path, "exporter", settings=settings) as program:
+        with Fork(tmp_path, "exporter", settings=settings) as program:
             assert program.get("/-/ready").status_code == 503
             wait_until(lambda: simulator.requests("list"), "the call that hangs")
             started = time.monotonic()
@@ -299,7 +299,7 @@ def test_statuses_are_served_while_the_database_has_not_answered_yet(
     with RawServer(_silent) as database:
         url = f"mysql://a:b@{database.url.removeprefix('http://')}/pixel_hub"
         settings = _settings(simulator.url, MESSAGE_LOG_URL=url)
-        with Program(tmp_path, "exporter", settings=settings) as program:
+        with Fork(tmp_path, "exporter", settings=settings) as program:
             now = _wait_for(program, 1)
             assert now.all("whatsapp_channel_connected", gateway="wpp") == {("Pixel12 Digital",): 1}
             assert now.get("whatsapp_message_log_up", gateway="wpp") is None

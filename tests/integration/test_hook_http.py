@@ -390,7 +390,7 @@ def test_a_repair_is_counted_logged_and_shown_in_files_that_others_do_not_read(
 
 
 def test_a_qr_code_never_appears_anywhere(
-    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+    serve: Callable[..., Program], running: Program, simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.unpair("loja")
     program = serve()
@@ -404,7 +404,7 @@ def test_a_qr_code_never_appears_anywhere(
         program.get("/metrics").text,
         program.get("/").text,
         *(p.read_bytes().decode("latin-1") for p in tmp_path.rglob("*") if p.is_file()),
-        Path(f"/proc/{program.process.pid}/cmdline").read_text(),
+        Path(f"/proc/{running.process.pid}/cmdline").read_text(),
     ]
     for secret in ("iVBORw0KGgo", "data:image", SECRET, TOKEN):
         assert not any(secret in text for text in shown), secret

@@ -15,7 +15,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from tests.support.gateways import secrets_of
-from tests.support.programs import Program
+from tests.support.programs import Fork
 from tests.support.samples import Metrics
 from tests.support.waiting import TIMEOUT, wait_until
 
@@ -54,7 +54,7 @@ class World:
             "EXPORTER_LISTEN": "127.0.0.1:0",
             "EXPORTER_POLL_SECONDS": "0.1",
         }
-        self.exporter = stack.enter_context(Program(directory, "exporter", settings=settings))
+        self.exporter = stack.enter_context(Fork(directory, "exporter", settings=settings))
         for api in APIS:
             Simulator(self.servers[api].url).traffic(paused=True)
             url = f"{self.exporter.url}/messages/{api}"

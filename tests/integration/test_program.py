@@ -88,7 +88,7 @@ def hung_up(
             return bool(int(blocked, 16) & 1 << signal.SIGHUP - 1)
 
         wait_until(is_blocked, "the first lines of the program")
-        program.process.send_signal(signal.SIGHUP)
+        program.send(signal.SIGHUP)
         assert "settings were read again" not in program.stderr
         yield program
 

@@ -14,7 +14,7 @@ from tests.support.alerts import alert, payload
 from tests.support.gateways import Gateways
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, run_here
+from tests.support.programs import Fork, Program, run_here
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import __version__
 
@@ -36,7 +36,7 @@ def systemd(tmp_path: Path) -> Iterator[NotifySocket]:
 def _reload(program: Program, systemd: NotifySocket) -> str:
     """Send SIGHUP, wait for the end of it, and return the line that tells of it."""
     before, ready = len(program.lines), systemd.told.count("READY=1")
-    program.process.send_signal(signal.SIGHUP)
+    program.send(signal.SIGHUP)
     systemd.wait_for("READY=1", ready + 1)
     begun = [told for told in systemd.told if told.startswith("RELOADING=1\nMONOTONIC_USEC=")]
     assert len(begun) == ready, "each is told, after the first READY=1"
@@ -62,7 +62,7 @@ def _post(program: Program, *alerts: object) -> dict[str, int]:
 def test_a_program_shows_its_settings_and_reloads_them_over_http(
     gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...], name: str
 ) -> None:
-    with Program(tmp_path, *arguments, settings=gateways.settings()) as program:
+    with Fork(tmp_path, *arguments, settings=gateways.settings()) as program:
         url = f"{program.url}/-/reload"
 
         def reload() -> requests.Response:
@@ -105,7 +105,7 @@ def test_an_exporter_beyond_loopback_does_not_reload_over_http(
     gateways: Gateways, tmp_path: Path
 ) -> None:
     settings = {**gateways.settings(), "EXPORTER_LISTEN": "0.0.0.0:0"}
-    with Program(tmp_path, "exporter", settings=settings) as exporter:
+    with Fork(tmp_path, "exporter", settings=settings) as exporter:
         url = exporter.url.replace("0.0.0.0", "127.0.0.1")
         assert requests.post(f"{url}/-/reload", timeout=TIMEOUT).status_code == 404
         assert requests.get(f"{url}/-/settings", timeout=TIMEOUT).status_code == 404
@@ -122,7 +122,7 @@ def _wait_for_polls(gateways: Gateways) -> None:
 def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
     gateways: Gateways, tmp_path: Path
 ) -> None:
-    with Program(tmp_path, "exporter", settings=gateways.settings()) as exporter:
+    with Fork(tmp_path, "exporter", settings=gateways.settings()) as exporter:
         gateways.of["a"].drop("loja")
         wait_until(lambda: exporter.get("/-/ready").status_code == 200, "both lists")
         wait_until(
@@ -162,7 +162,7 @@ def test_the_exporter_follows_the_file_on_sighup(
     settings = {**gateways.settings(**systemd.settings()), "EXPORTER_POLL_SECONDS": ""}
     gateways.write("a")
     options = ("exporter", "--env-file", str(env_file))
-    with Program(tmp_path, *options, settings=settings) as exporter:
+    with Fork(tmp_path, *options, settings=settings) as exporter:
         systemd.wait_for("READY=1")
         wait_until(lambda: exporter.get("/-/ready").status_code == 200, "the list")
         assert _reload(exporter, systemd) == "settings were read again: nothing has changed"
@@ -205,9 +205,7 @@ def test_the_exporter_follows_the_file_on_sighup(
 def test_a_changed_gateway_is_watched_as_before_until_its_new_settings_were_tried(
     gateways: Gateways, tmp_path: Path, systemd: NotifySocket
 ) -> None:
-    with Program(
-        tmp_path, "exporter", settings=gateways.settings(**systemd.settings())
-    ) as exporter:
+    with Fork(tmp_path, "exporter", settings=gateways.settings(**systemd.settings())) as exporter:
         systemd.wait_for("READY=1")
         wait_until(lambda: exporter.get("/-/ready").status_code == 200, "both lists")
         calls = len(gateways.of["a"].requests("list"))
@@ -253,7 +251,7 @@ def test_a_gateway_that_hangs_holds_up_no_repair_of_another(
             simulator.drop(channel)
     gateways.of["a"].fault("qr", "hang")
     settings = gateways.settings(RECONNECT_WORKERS="2", RECONNECT_VERIFY_SECONDS="30")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
         of_a = [alert(channel, gateway="a") for channel in channels]
         of_b = [alert(channel, gateway="b") for channel in channels]
         assert _post(hook, *of_a)["accepted"] == 3
@@ -281,7 +279,7 @@ def test_the_hook_follows_the_file_on_sighup_and_loses_nothing(
     gateways: Gateways, tmp_path: Path, systemd: NotifySocket
 ) -> None:
     settings = gateways.settings(**systemd.settings(), RECONNECT_VERIFY_SECONDS="30")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
         systemd.wait_for("READY=1")
         for name in ("a", "b"):
             gateways.of[name].drop("loja")

@@ -23,7 +23,7 @@ from tests.support.alerts import alert, payload
 from tests.support.certificates import self_signed, signed
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, environment, run_here
+from tests.support.programs import Fork, Program, environment, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.config import Listen, SettingsError
@@ -71,7 +71,7 @@ def _status(program: Program, path: str, verify: Path, **more: Any) -> int:
 def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path, simulator: Simulator) -> None:
     certificate, _ = self_signed(tmp_path)
     settings = _settings(simulator, _write(tmp_path, _config()))
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         assert program.url.startswith("https://127.0.0.1:")
         assert _status(program, "/metrics", certificate) == 401
         guesses = (("prometheus", "x"), ("x", _PASSWORD)) * 3
@@ -94,7 +94,7 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
 ) -> None:
     certificate, _ = self_signed(tmp_path)
     settings = _settings(simulator, _write(tmp_path, _config()))
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         for headers, status in ((bearer, 202), ({"Authorization": "Bearer x"}, 401)):
             answer = requests.post(
@@ -141,7 +141,7 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
             f"{name}_PASSWORD_FILE": str(tmp_path / "password"),
             f"{name}_CA_FILE": str(certificate),
         }
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
         _write_configurations(tmp_path, hook.url)
 
         def troubles() -> list[str]:
@@ -208,7 +208,7 @@ def test_certificates_and_users_are_read_again_when_they_change(
     old = tmp_path / "old.pem"
     shutil.copy(tmp_path / "certificate.pem", old)
     settings = _settings(simulator, _write(tmp_path, _config()))
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         assert _status(program, "/metrics", old, auth=_LOGIN) == 200
         (tmp_path / "web.yml").write_text("basic_auth_users: {a: not-a-hash}")
         wait_until(lambda: "stay as they are" in program.stderr, "the refusal")
@@ -240,7 +240,7 @@ def test_clients_may_need_a_certificate_and_systemd_sees_that_it_answers(
     with NotifySocket(tmp_path / "notify") as systemd:
         more = systemd.settings(0.5)
         settings = _settings(simulator, _write(tmp_path, config), **more)
-        with Program(tmp_path, "exporter", settings=settings) as program:
+        with Fork(tmp_path, "exporter", settings=settings) as program:
             systemd.wait_for("WATCHDOG=1", 2)
             with pytest.raises(requests.exceptions.ConnectionError):
                 _status(program, "/-/healthy", certificate)

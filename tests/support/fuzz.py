@@ -21,7 +21,7 @@ import requests
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
-from tests.support.programs import Program, environment
+from tests.support.programs import Fork, environment
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.channels import channel_key, key_meant
 
@@ -79,7 +79,7 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
         for name in _CHANNELS:
             simulator.gateway.put(name, {"session": "dead"})
         settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
-        with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
+        with Fork(folder, "reconnect_hook", "serve", settings=settings) as hook:
             _by_description(hook.url, examples, findings)
             # Schemathesis may have paused listed channels, and may request their repair.
             for name in _CHANNELS:
@@ -98,7 +98,7 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
             said = hook.stderr
         settings |= {"EXPORTER_LISTEN": "127.0.0.1:0", "MESSAGE_SOURCE": "events"}
         settings |= {"MESSAGES_TOKEN": f"{TOKEN}-of-events"}
-        with Program(folder, "exporter", settings=settings) as exporter:
+        with Fork(folder, "exporter", settings=settings) as exporter:
             _anywhere(exporter.url, payloads // 4, findings)
             said += exporter.stderr
         called = {call["channel"] for call in simulator.calls() if call["operation"] != "list"}
