@@ -11,7 +11,7 @@ TIMEOUT = 300.0
 """Seconds after which something hangs: ten times as long as it takes on a busy machine."""
 
 _PAUSES = (0.02, 0.5)  # seconds, minimum and maximum
-_PART = 0.05  # the pause, of the wait so far: each look costs the programs that are asked
+_PART = 0.1  # the pause, of the wait so far: each look costs the programs that are asked
 
 _T = TypeVar("_T")
 
