@@ -92,7 +92,7 @@ def _let_go(cluster: Cluster) -> None:
 
 
 def _wait(condition: Callable[[], object], what: str) -> None:
-    wait_until(condition, 2 * _PATIENCE_SECONDS, what)
+    wait_until(condition, what, 2 * _PATIENCE_SECONDS)
 
 
 if __name__ == "__main__":

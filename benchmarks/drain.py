@@ -62,8 +62,8 @@ def _drain(folder: Path, channels: int, title: str, seconds: float | None) -> No
             _post(hook, names)
             wait_until(
                 lambda: len({call["channel"] for call in simulator.calls("qr")}) == channels,
-                channels * 2,
                 "all to be asked",
+                channels * 2,
             )
             took = time.monotonic() - began
         calls = simulator.calls("qr")
@@ -101,7 +101,7 @@ def _behind_starting(folder: Path) -> None:
             _post(hook, names)
             began = time.monotonic()
             _post(hook, ["failed"])
-            wait_until(lambda: simulator.calls("qr"), 60, "the failed one to be asked")
+            wait_until(lambda: simulator.calls("qr"), "the failed one to be asked")
             took = time.monotonic() - began
         others = [call for call in simulator.calls("qr") if call["channel"] != "failed"]
     print(

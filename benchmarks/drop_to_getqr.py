@@ -33,7 +33,7 @@ def main() -> None:
         url = server.url(server.create_database())
         with World(Path(folder), url, channels, shipped, RULES) as world:
             dropped = _drop_all(world, channels)
-            wait_until(lambda: len(_called(world)) == drops, 120, "every drop to be found")
+            wait_until(lambda: len(_called(world)) == drops, "every drop to be found")
             called = _called(world)
     seconds = sorted(called[channel] - dropped[channel] for channel in channels)
     p50 = statistics.median(seconds)

@@ -175,8 +175,8 @@ def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
                     hook.metrics().get("whatsapp_reconnect_queue_length") == 0
                     and hook.metrics().get("whatsapp_reconnect_in_flight") == 0
                 ),
-                600,
                 "the queue to be empty",
+                600,
             )
             drained = time.monotonic() - began
         calls = Counter(call["channel"] for call in simulator.calls("qr"))
@@ -244,7 +244,7 @@ def _webhook(folder: Path, gateway: str) -> Iterator[str]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_until(lambda: _listens(at), 10, "webhook to listen")
+        wait_until(lambda: _listens(at), "webhook to listen")
         yield f"http://{at}"
     finally:
         # Hundreds of curl processes still run.

@@ -102,7 +102,7 @@ def main() -> None:
             nothing = _post(url, script, seconds)
         print(f"a view that does nothing: {nothing}")
         with exporter_at_work(server, _CHANNELS, poll_seconds=1, more=events) as at_work:
-            wait_until(lambda: at_work.program.get("/-/ready").status_code == 200, 60, "the list")
+            wait_until(lambda: at_work.program.get("/-/ready").status_code == 200, "the list")
             taken = _post(at_work.program.url, script, seconds)
             print(f"events of {_CHANNELS:,} channels: {taken}")
             print(f"    {taken.a_second / nothing.a_second:.2f} of the rate of nothing")

@@ -69,7 +69,7 @@ def main() -> None:
 def _measure(loop: Loop, simulator: Simulator, pages: int, seconds: float) -> None:
     url = f"http://{loop.at.hook}"
     cookie = _log_in(url)
-    wait_until(lambda: _known(url, cookie), 60, "the page to know the channels")
+    wait_until(lambda: _known(url, cookie), "the page to know the channels")
     time.sleep(20)  # until the hook no longer counts a page as open
     without = _during(loop, simulator, seconds / 2, lambda: None)
     ended = threading.Event()

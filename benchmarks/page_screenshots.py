@@ -110,7 +110,7 @@ def _shoot_scan_pages(browser: Browser, folder: Path) -> None:
 
         api("POST", f"reconnect/{_LOST}")
         wait_until(
-            lambda: api("GET", f"channels/{_LOST}").get("status") == "needs-scan", 60, "the code"
+            lambda: api("GET", f"channels/{_LOST}").get("status") == "needs-scan", "the code"
         )
         for name in ("matriz", "balcão"):
             link = api("POST", f"scan-links/{_LOST}", {"name": name})
@@ -135,11 +135,11 @@ def _shoot_scan_pages(browser: Browser, folder: Path) -> None:
 
 def _play(loop: Loop, simulator: Simulator) -> None:
     """Make some channels fail, and wait until the API shows their statuses."""
-    wait_until(lambda: len(_channels(loop)) == len(_PASTS), 90, "all channels")
+    wait_until(lambda: len(_channels(loop)) == len(_PASTS), "all channels")
     for _ in range(2):
         simulator.drop("atendimento")
         _ask(loop, "reconnect/atendimento")
-        wait_until(lambda: _channels(loop)["atendimento"]["repair"] is None, 60, "the repair")
+        wait_until(lambda: _channels(loop)["atendimento"]["repair"] is None, "the repair")
         simulator.connect("atendimento")
     simulator.put_channel(_STUBBORN, session="dead")
     simulator.drop(_STUBBORN)
@@ -149,7 +149,6 @@ def _play(loop: Loop, simulator: Simulator) -> None:
     wanted = {_LOST: "needs-scan", _STUBBORN: "disconnected", "atendimento": "connected"}
     wait_until(
         lambda: {name: _channels(loop)[name]["status"] for name in wanted} == wanted,
-        120,
         "the channels to be as wanted",
     )
 

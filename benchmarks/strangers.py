@@ -170,7 +170,7 @@ def _tell(alertmanager: str, hook: Program) -> float:
     body = [{"labels": alert(f"stranger{began}")["labels"]}]
     requests.post(f"{alertmanager}/api/v2/alerts", json=body, timeout=_WAIT_SECONDS)
     # Not its row: of a channel that the gateway does not list, it is gone with the next list.
-    wait_until(lambda: _accepted(hook) > before, _ALERT_SECONDS, "the alert to be accepted")
+    wait_until(lambda: _accepted(hook) > before, "the alert to be accepted")
     return time.monotonic() - began
 
 
@@ -207,7 +207,7 @@ def _running(command: list[str], url: str) -> Iterator[None]:
     """Run a program; enter the block when it answers."""
     process = subprocess.Popen(command)
     try:
-        wait_until(lambda: _health(url) < _WAIT_SECONDS, _WAIT_SECONDS, f"{command[0]}")
+        wait_until(lambda: _health(url) < _WAIT_SECONDS, f"{command[0]}")
         yield
     finally:
         process.terminate()

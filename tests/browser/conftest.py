@@ -14,7 +14,6 @@ from tests.support.hooks import SECRET
 from tests.support.looks import (
     CHANNELS,
     TWO_LOOKS,
-    WAIT_MS,
     WORLD_TOKEN,
     Look,
     Windows,
@@ -24,8 +23,9 @@ from tests.support.looks import (
     window,
 )
 from tests.support.loop import World
+from tests.support.waiting import TIMEOUT
 
-expect.set_options(timeout=WAIT_MS)
+expect.set_options(timeout=TIMEOUT * 1000)
 
 
 @pytest.fixture(scope="package")

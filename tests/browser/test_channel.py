@@ -9,11 +9,10 @@ import requests
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.support.looks import WAIT_MS, WORLD_TOKEN, Look, Windows, in_one_look
+from tests.support.looks import WORLD_TOKEN, Look, Windows, in_one_look
 from tests.support.loop import World
 from tests.support.waiting import wait_until
 
-_LONG_MS = 2 * WAIT_MS
 _CODE = "#qr .code:not(.waiting) img"
 
 
@@ -45,7 +44,7 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
     # Whoever else looks sees it too.
     for look, page in pages:
         outcome = page.locator(".steps .outcome")
-        expect(outcome).to_contain_text(look.say("reconnected").capitalize(), timeout=_LONG_MS)
+        expect(outcome).to_contain_text(look.say("reconnected").capitalize())
         newest = page.locator(".episode").first
         expect(newest).to_contain_text(look.say("an operator requested it"))
         check(page)
@@ -80,7 +79,7 @@ def test_the_firing_alert_and_what_to_do_are_there(pages: Windows, world: World)
         for look, page in pages:
             page.goto(f"/channels/{channel}")
             alert = page.locator(".alert", has_text=look.say("disconnected"))
-            expect(alert).to_be_visible(timeout=_LONG_MS)
+            expect(alert).to_be_visible()
             expect(alert).not_to_contain_text("WhatsApp")
             link = alert.get_by_role("link", name=look.say("What to do"))
             help_page = link.get_attribute("href") or ""
@@ -96,7 +95,7 @@ def test_the_firing_alert_and_what_to_do_are_there(pages: Windows, world: World)
     finally:
         world.simulator.put_channel(channel, session="paired")
         world.simulator.connect(channel)
-    wait_until(lambda: status(world, channel) == "connected", 60, "the channel to be well")
+    wait_until(lambda: status(world, channel) == "connected", "the channel to be well")
 
 
 def test_a_code_appears_is_renewed_and_gives_way_to_connected(pages: Windows, world: World) -> None:
@@ -105,14 +104,14 @@ def test_a_code_appears_is_renewed_and_gives_way_to_connected(pages: Windows, wo
     for look, page in pages:
         page.goto("/channels/Loja%20Centro")
         chip = page.locator(".verdict .chip").first
-        expect(chip).to_have_text(look.say("Connected"), timeout=WAIT_MS)
+        expect(chip).to_have_text(look.say("Connected"))
         expect(page.locator("#qr")).to_have_count(0)
         _collect(page, "/qr/Loja%20Centro?", images[look])
     world.simulator.unpair("Loja Centro")
     api(world, "POST", "reconnect/Loja Centro")
     for look, page in pages:
         code = page.locator(_CODE)
-        expect(code).to_be_visible(timeout=_LONG_MS)
+        expect(code).to_be_visible()
         size = code.bounding_box()
         assert size is not None
         assert size["width"] >= 250, "large, on a phone too"
@@ -120,14 +119,14 @@ def test_a_code_appears_is_renewed_and_gives_way_to_connected(pages: Windows, wo
         assert size["x"] + size["width"] <= look.width
         check(page)
         several = images[look]
-        wait_until(lambda: _let(page) and len(set(several)) >= 3, 30, "the code to be renewed")  # noqa: B023
+        wait_until(lambda: _let(page) and len(set(several)) >= 3, "the code to be renewed")  # noqa: B023
         assert all(image.startswith(b"\x89PNG") for image in several)
         _come_by_a_link(page)
     world.simulator.scan("Loja Centro")
     scanned_at = time.monotonic()
     for look, page in pages:
         done = page.locator("#qr.connected h2")
-        expect(done).to_have_text(look.say("Connected"), timeout=WAIT_MS)
+        expect(done).to_have_text(look.say("Connected"))
         seconds = time.monotonic() - scanned_at
         assert seconds < 20, "2 s is what it promises on a machine that does nothing else"
         print(f"connected {seconds:.2f} s after the scan")  # noqa: T201 - seen with pytest -s
@@ -143,15 +142,15 @@ def test_a_scan_that_the_list_tells_of_first_is_shown_all_the_same(
     page.goto("/channels/Loja%20Centro")
     world.simulator.unpair("Loja Centro")
     api(world, "POST", "reconnect/Loja Centro")
-    expect(page.locator(_CODE)).to_be_visible(timeout=_LONG_MS)
+    expect(page.locator(_CODE)).to_be_visible()
     nothing = {"state": "none", "number": 0, "words": ""}
     page.route("**/live/qr/**", lambda route: route.fulfill(json=nothing))
     world.simulator.scan("Loja Centro")
     chip = page.locator(".verdict .chip").first
-    expect(chip).to_have_text(look.say("Connected"), timeout=WAIT_MS)
+    expect(chip).to_have_text(look.say("Connected"))
     page.unroute("**/live/qr/**")
     done = page.locator("#qr.connected h2")
-    expect(done).to_have_text(look.say("Connected"), timeout=WAIT_MS)
+    expect(done).to_have_text(look.say("Connected"))
 
 
 def _collect(page: Page, part: str, bodies: list[bytes]) -> None:
@@ -166,7 +165,7 @@ def _come_by_a_link(page: Page) -> None:
     page.goto("/channels/Loja%20Centro")
     page.fill("input[name=token]", WORLD_TOKEN)
     page.click(".login button")
-    expect(page.locator(_CODE)).to_be_visible(timeout=_LONG_MS)
+    expect(page.locator(_CODE)).to_be_visible()
     assert page.url.endswith("/channels/Loja%20Centro")
 
 

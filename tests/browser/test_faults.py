@@ -15,7 +15,6 @@ from tests.browser.axe import check
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.looks import (
     CHANNELS,
-    WAIT_MS,
     WORLD_TOKEN,
     Look,
     Windows,
@@ -23,7 +22,7 @@ from tests.support.looks import (
     two_windows,
 )
 from tests.support.loop import World
-from tests.support.programs import Program
+from tests.support.programs import Fork
 from tests.support.site import NOBODY, Site
 
 _CODE = "#qr .code:not(.waiting) img"
@@ -39,7 +38,7 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
     try:
         for look, page in pages:
             words = look.say("The gateway is not responding.")
-            expect(page.locator("#head .trouble")).to_contain_text(words, timeout=WAIT_MS)
+            expect(page.locator("#head .trouble")).to_contain_text(words)
             expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
             expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
@@ -56,7 +55,7 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
     finally:
         world.simulator.clear_faults()
     for _, page in pages:
-        expect(page.locator("#head .trouble")).to_have_count(0, timeout=WAIT_MS)
+        expect(page.locator("#head .trouble")).to_have_count(0)
         expect(page.locator(".row .chip.unknown")).to_have_count(0)
 
 
@@ -68,7 +67,7 @@ def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
     simulator.drop("loja")
     settings = hook_settings(simulator.url, PROMETHEUS_URL=NOBODY, ALERTMANAGER_URL=NOBODY)
     with (
-        Program(tmp_path, "reconnect_hook", "serve", settings=settings) as lonely,
+        Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as lonely,
         two_windows(browser, lonely.url) as both,
     ):
         for _, page in both:
@@ -101,7 +100,7 @@ def _find_the_broken(both: Windows) -> None:
 
 def _expect_the_code_first(both: Windows) -> None:
     for look, page in both:
-        expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator(_CODE)).to_be_visible()
         expect(page.locator("[data-part=repair] .button.primary")).to_have_count(0)
         outcome = look.say("waiting for QR scan")
         expect(page.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
@@ -117,7 +116,7 @@ def _expect_the_code_first(both: Windows) -> None:
 
 def _expect_connected(both: Windows) -> None:
     for look, page in both:
-        expect(page.locator("#qr.connected")).to_have_count(1, timeout=WAIT_MS)
+        expect(page.locator("#qr.connected")).to_have_count(1)
         expect(page.locator(".verdict .chip")).to_have_text(look.say("Connected"))
         expect(page).to_have_title(re.compile(r"^loja "))
         check(page)
@@ -129,7 +128,7 @@ def _expect_connected(both: Windows) -> None:
 def _expect_not_live(both: Windows) -> None:
     for look, page in both:
         words = look.say("Not live: Zapwatch does not answer. What you see is from")
-        expect(page.locator("#stale")).to_contain_text(words, timeout=WAIT_MS)
+        expect(page.locator("#stale")).to_contain_text(words)
         check(page)
 
 
@@ -151,13 +150,13 @@ def test_after_wrong_tokens_a_code_is_refused_shown_and_needed_again(
         simulator.fault("qr", "html_504")
         for look, page in both:
             words = look.say("The gateway does not return a code. Retrying every few seconds.")
-            expect(page.locator(".qr-words")).to_have_text(words, timeout=WAIT_MS)
+            expect(page.locator(".qr-words")).to_have_text(words)
             expect(page.locator("#qr .code.waiting")).to_have_count(1)
         simulator.clear_faults()
         _expect_code(both)
         simulator.scan("loja")
         for look, page in both:
-            expect(page.locator("#qr.connected")).to_have_count(1, timeout=WAIT_MS)
+            expect(page.locator("#qr.connected")).to_have_count(1)
             expect(page.locator(".verdict")).to_contain_text(look.say("The channel is working."))
         simulator.unpair("loja")
         # Somebody else asks, so that the page is not loaded anew.
@@ -167,7 +166,7 @@ def test_after_wrong_tokens_a_code_is_refused_shown_and_needed_again(
 
 def _expect_code(both: Windows) -> None:
     for _, page in both:
-        expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator(_CODE)).to_be_visible()
 
 
 def _break_off(route: Route) -> None:

@@ -12,7 +12,7 @@ from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN
 from tests.support.http_servers import Exposition
 from tests.support.looks import Look, log_in, two_windows
-from tests.support.programs import Program
+from tests.support.programs import Fork
 
 _NAMES = ("pixelhub", "loja-evolution")
 
@@ -35,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     there = f"http://{prometheus.at}"
     with Gateways(directory, *_NAMES) as gateways:
         settings = gateways.settings(PROMETHEUS_URL=there, ALERTMANAGER_URL=there)
-        with Program(directory, "reconnect_hook", "serve", settings=settings) as hook:
+        with Fork(directory, "reconnect_hook", "serve", settings=settings) as hook:
             yield hook.url
     prometheus.close()
 

@@ -18,7 +18,7 @@ from tests.browser.axe import check
 from tests.support.gateways import answer, sample
 from tests.support.hooks import SECRET, TOKEN
 from tests.support.http_servers import ConsumerWebhook, Exposition
-from tests.support.looks import WAIT_MS, Look, Windows, log_in, two_windows
+from tests.support.looks import Look, Windows, log_in, two_windows
 from tests.support.message_logs import WrittenLog
 from tests.support.site import Site
 from tests.support.waiting import wait_until
@@ -123,7 +123,7 @@ def test_one_that_does_not_answer_is_shown_as_dead_and_repaired(
         words = "Connected at the gateway, but the channel did not respond to the probe."
         expect(page.locator(".verdict")).to_contain_text(look.say(words))
         check(page)
-    wait_until(lambda: simulator.requests("close_session", "loja"), 30, "its repair to begin")
+    wait_until(lambda: simulator.requests("close_session", "loja"), "its repair to begin")
 
 
 def test_a_broken_delivery_is_shown_and_nothing_is_reconnected(
@@ -172,7 +172,7 @@ def test_missed_messages_are_found_listed_and_delivered_again(
     expect(page.locator(card)).to_contain_text(look.say("No audit yet."))
     page.get_by_role("button", name=look.say("Audit now")).click()
     for look, page in pages:
-        expect(page.locator(f"{card} li")).to_have_count(3, timeout=WAIT_MS)
+        expect(page.locator(f"{card} li")).to_have_count(3)
         one = page.locator(f"{card} li").first
         expect(one).to_contain_text(look.say("chat ending in %(digits)s") % {"digits": "0001"})
         expect(one).to_contain_text(look.say("not delivered"))
@@ -181,16 +181,14 @@ def test_missed_messages_are_found_listed_and_delivered_again(
     look, page = pages[0]
     page.get_by_role("button", name=look.say("Deliver again")).click()
     for look, page in pages:
-        expect(page.locator(f"{card} li").nth(2)).to_contain_text("HTTP 503", timeout=WAIT_MS)
+        expect(page.locator(f"{card} li").nth(2)).to_contain_text("HTTP 503")
         expect(page.locator(card)).to_contain_text(look.say("Not all could be delivered again:"))
         check(page)
     webhook.status = 204
     look, page = pages[0]
     page.get_by_role("button", name=look.say("Deliver again")).click()
     for look, page in pages:
-        expect(page.locator(card)).to_contain_text(
-            look.say("No message is missing."), timeout=WAIT_MS
-        )
+        expect(page.locator(card)).to_contain_text(look.say("No message is missing."))
         assert page.get_by_text(look.say("delivered again"), exact=False).count() >= 3
         assert "a secret" not in page.content()
         check(page)

@@ -16,8 +16,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.browser.axe import check
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
-from tests.support.looks import WAIT_MS, Look, log_in, window
-from tests.support.programs import Program
+from tests.support.looks import Look, log_in, window
+from tests.support.programs import Fork
 from tests.support.waiting import wait_until
 
 _CODE = "#qr .code:not(.waiting) img"
@@ -53,7 +53,7 @@ class Place:
             found = self.api("GET", f"channels/{channel}").json()
             return bool(found.get("status") == "needs-scan")
 
-        wait_until(is_known, 60, "the repair to find a code")
+        wait_until(is_known, "the repair to find a code")
 
     def api(self, method: str, path: str, body: object = None) -> requests.Response:
         auth = ("tests", TOKEN)
@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             ALERTMANAGER_URL=nobody,
             PROBE_ECHO_NUMBERS=f"oficina={_PHONE}",
         )
-        with Program(folder, "reconnect_hook", "serve", settings=settings) as program:
+        with Fork(folder, "reconnect_hook", "serve", settings=settings) as program:
             yield Place(program.url, Simulator(server.url), folder)
 
 
@@ -93,7 +93,7 @@ def test_an_operator_shares_and_somebody_elsewhere_scans(
         if here.phone:
             operator.add_init_script(_ON_A_PHONE)
         operator.goto(f"/channels/{channel}")
-        expect(operator.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
+        expect(operator.locator(_CODE)).to_be_visible()
         address = _share(operator, here)
         images: list[bytes] = []
         visitor.on("response", lambda one: images.append(one.body()) if "/qr" in one.url else None)
@@ -106,12 +106,12 @@ def test_an_operator_shares_and_somebody_elsewhere_scans(
         assert box["width"] >= 250, "large, on a phone too"
         assert box["x"] + box["width"] <= there.width
         check(visitor)
-        wait_until(lambda: _let(visitor) and len(set(images)) >= 3, 30, "the code to be renewed")
+        wait_until(lambda: _let(visitor) and len(set(images)) >= 3, "the code to be renewed")
         place.simulator.scan(channel)
         scanned_at = time.monotonic()
         for look, page in ((here, operator), (there, visitor)):
             title = "Connected" if page is operator else "Connected, thank you"
-            expect(page.locator("#qr.connected h2")).to_have_text(look.say(title), timeout=WAIT_MS)
+            expect(page.locator("#qr.connected h2")).to_have_text(look.say(title))
             seconds = time.monotonic() - scanned_at
             assert seconds < 20, "2 s is what it promises on a machine that does nothing else"
             print(f"connected {seconds:.2f} s after the scan")  # noqa: T201 - seen with pytest -s
@@ -222,7 +222,7 @@ def test_a_code_is_typed_instead_in_the_form_that_whatsapp_knows(
         pair.get_by_role("button", name=_WITHOUT_NINTH).click()
         expect(made).not_to_have_text(dead)
         place.simulator.enter_code(channel, made.inner_text())
-        expect(page.locator("#qr.connected h2")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#qr.connected h2")).to_be_visible()
         expect(pair).to_have_count(0)
     kept = [file.read_bytes() for file in place.folder.rglob("*") if file.is_file()]
     assert not any(one.encode() in all_ for one in (_PHONE, _WITHOUT_NINTH) for all_ in kept)

@@ -470,12 +470,12 @@ class GatewayContract:
 
     def test_a_text_may_have_gone_although_the_call_failed(self, world: World) -> None:
         channel = world.channel()
-        gateway = world.another(qr_timeout=0.5)
+        gateway = world.another(qr_timeout=2)
         gateway.qr("loja")  # for the token that one API wants
         world.simulator.fault("send", "hang", effect=True)
         error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
         assert error.reason is GatewayErrorKind.TIMEOUT
-        wait_until(lambda: len(world.born) == 1, 20, "the message")
+        wait_until(lambda: len(world.born) == 1, "the message")
 
     def test_a_channel_without_a_way_sends_nothing(self, world: World) -> None:
         channel = world.channel()

@@ -333,7 +333,7 @@ def test_what_is_posted_is_as_what_was(api: str) -> None:
         url = f"{receiver.url}{named.partition('?')[0]}"
         simulator.webhook(url=url, token="TOKEN", flood=1, signed=False)
         server.gateway.send("loja", NUMBER, "hello")
-        wait_until(lambda: len(receiver.bodies) == 2, 20, "two events")
+        wait_until(lambda: len(receiver.bodies) == 2, "two events")
         posted = json.loads(receiver.bodies[0])
 
     _assert_alike(shape(posted), shape(real["body"]), api, named)

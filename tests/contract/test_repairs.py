@@ -23,7 +23,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..
     made: list[SimulatedWorld] = []
 
     def make(**options: Any) -> SimulatedWorld:
-        options = {"cooldown": 0, "verify": 10.0, "list_takes": 5.0} | options
+        options = {"cooldown": 0, "verify": 10.0, "list_takes": 10.0} | options
         made.append(SimulatedWorld(tmp_path, Options(**options), api=request.param))
         return made[-1]
 

@@ -82,15 +82,12 @@ class Installation:
         attempts = self.api(f"attempts/{channel}?gateway={gateway}")["attempts"]
         return (attempts[-1]["reason"], attempts[-1]["outcome"]) if attempts else None
 
-    def wait_for_repairs(
-        self, wanted: Mapping[tuple[str, str], tuple[str, str] | None], seconds: float = 120.0
-    ) -> None:
+    def wait_for_repairs(self, wanted: Mapping[tuple[str, str], tuple[str, str] | None]) -> None:
         """Wait until each channel's first repair has this reason and outcome, if any."""
         with suppress(AssertionError):
             wait_until(
                 # A list of all of them each time would be most of what the hook does.
                 lambda: all(self.first_repair(*place) == one for place, one in wanted.items()),
-                seconds,
                 "every repair",
             )
         assert {place: self.first_repair(*place) for place in wanted} == wanted

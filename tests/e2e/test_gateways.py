@@ -22,7 +22,6 @@ from tests.support.http_servers import ConsumerWebhook
 from tests.support.loop import SILENT_SECONDS, TOKEN
 from tests.support.waiting import wait_until
 
-_SECONDS = 120.0
 _POSTING = ("waha", "openwa")
 _KINDS = ("wrapper", "wppconnect", "evolution", "whapi", *_POSTING)
 _PLACES = [
@@ -36,7 +35,7 @@ def _wait_for(installation: Installation, wanted: dict[str, str]) -> None:
     """Wait until the channels of each gateway are as wanted, by the page's own words."""
     everywhere = {place: wanted.get(place[1], "connected") for place in _PLACES}
     with suppress(AssertionError):
-        wait_until(lambda: installation.statuses() == everywhere, _SECONDS, "all statuses")
+        wait_until(lambda: installation.statuses() == everywhere, "all statuses")
     assert installation.statuses() == everywhere
 
 
@@ -55,7 +54,6 @@ def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(tmp_path: Pat
         heard = "count(whatsapp_channel_seconds_since_last_message < 5)"
         wait_until(
             lambda: [one["value"][1] for one in installation.query(heard)] == [str(len(_PLACES))],
-            _SECONDS,
             "a message of each channel",
         )
         whapi = installation.of["whapi"]
@@ -120,12 +118,12 @@ def test_what_a_broken_webhook_dropped_is_told_found_and_delivered_again_once(
             _let_break(installation, tmp_path / "messages.sqlite3")
             firing = "ALERTS{{alertname='{}',alertstate='firing'}}".format
             broken, missing = firing("WhatsAppDeliveryBroken"), firing("WhatsAppMessagesMissed")
-            wait_until(lambda: len(installation.query(broken)) == 4, 120, "the broken deliveries")
+            wait_until(lambda: len(installation.query(broken)) == 4, "the broken deliveries")
 
             for kind in _LISTING:
                 installation.of[kind].webhook(token=TOKEN)
                 _let_come(installation, kind, "AFTER")
-            wait_until(lambda: not installation.query(broken), _SECONDS, "the deliveries to work")
+            wait_until(lambda: not installation.query(broken), "the deliveries to work")
 
             def missed() -> set[str]:
                 series = installation.query("whatsapp_channel_messages_missed")
@@ -133,15 +131,15 @@ def test_what_a_broken_webhook_dropped_is_told_found_and_delivered_again_once(
 
             for kind in _LISTING:
                 installation.api(f"audit/bem?gateway={kind}", "POST")
-            wait_until(lambda: missed() == {"3"}, _SECONDS, "the audits")
+            wait_until(lambda: missed() == {"3"}, "the audits")
             for kind in _LISTING:
                 told = installation.api(f"missed/bem?gateway={kind}")["missed"]
                 assert sorted(one["id"] for one in told) == list(_LOST)
-            wait_until(lambda: len(installation.query(missing)) == 4, _SECONDS, "the alerts")
+            wait_until(lambda: len(installation.query(missing)) == 4, "the alerts")
 
             _deliver_again_with_a_death(installation, webhook, tmp_path / "state.sqlite3")
-            wait_until(lambda: missed() == {"0"}, _SECONDS, "nothing to be missed")
-            wait_until(lambda: not installation.query(missing), _SECONDS, "the alerts to end")
+            wait_until(lambda: missed() == {"0"}, "nothing to be missed")
+            wait_until(lambda: not installation.query(missing), "the alerts to end")
             for simulator in installation.of.values():
                 asked = {one["operation"] for one in simulator.requests()}
                 assert not asked & {"qr", "reconnect", "restart", "start_session", "close_session"}
@@ -159,9 +157,7 @@ def _let_break(installation: Installation, file: Path) -> None:
     with closing(sqlite3.connect(file)) as store, store:
         arrived = "SELECT COUNT(*) FROM arrived_ids"
         wait_until(
-            lambda: store.execute(arrived).fetchone() == (len(_LISTING),),
-            _SECONDS,
-            "all to be stored",
+            lambda: store.execute(arrived).fetchone() == (len(_LISTING),), "all to be stored"
         )
         # As if the exporter had run for hours.
         store.execute("UPDATE hash_key SET since = since - 7200")
@@ -187,7 +183,7 @@ def _deliver_again_with_a_death(
 
     webhook.on_post = take
     installation.api(f"replay/bem?gateway={first}", "POST")
-    wait_until(died.is_set, _SECONDS, "the hook to be killed")
+    wait_until(died.is_set, "the hook to be killed")
     with closing(sqlite3.connect(file)) as state, state:
         # As if the dead hook's claim had expired.
         state.execute("UPDATE message_audit SET replay_at = replay_at - 300")
@@ -204,7 +200,7 @@ def _let_come(installation: Installation, kind: str, *ids: str, ago: float = 180
         message = SimulatedMessage("bem", outgoing=False, id=one, at=time.time() - ago)
         installation.births[kind].bear(message)
     done = before + len(ids)
-    wait_until(lambda: _posted(installation, kind) == done, _SECONDS, "each to be posted")
+    wait_until(lambda: _posted(installation, kind) == done, "each to be posted")
 
 
 def _posted(installation: Installation, kind: str) -> int:

@@ -46,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDb) -> Iterato
         }
         url = log.engine.url
         with World(folder, url, (BUSY, QUIET), settings, zombies=True) as made:
-            wait_until(lambda: both_adaptive(made), 120, "the thresholds to be learned")
+            wait_until(lambda: both_adaptive(made), "the thresholds to be learned")
             yield made
 
 
@@ -62,8 +62,8 @@ def threshold(world: World, channel: str) -> float:
 
 def wait_for_repair(world: World) -> None:
     age = f'whatsapp_channel_seconds_since_last_message{{channel="{BUSY}"}}'
-    wait_until(lambda: world.query(f"{age} < 60"), 60, "messages of the busy channel")
-    wait_until(lambda: world.log_lines(BUSY), 60, "the repair in the log")
+    wait_until(lambda: world.query(f"{age} < 60"), "messages of the busy channel")
+    wait_until(lambda: world.log_lines(BUSY), "the repair in the log")
 
 
 def test_of_two_silent_channels_the_busy_one_is_reconnected_and_the_quiet_one_left_alone(
@@ -89,9 +89,9 @@ def test_an_exporter_that_is_killed_knows_what_it_had_learned(world: World) -> N
     wait_for_repair(world)
     learned, quiet = world.value(LEARNED), threshold(world, QUIET)
     world.loop.children.kill("exporter")
-    wait_until(lambda: not world.query(LEARNED), 60, "Prometheus to miss the exporter")
+    wait_until(lambda: not world.query(LEARNED), "Prometheus to miss the exporter")
     world.loop.start_one("exporter")
-    wait_until(lambda: both_adaptive(world), 60, "the learned thresholds to be back")
+    wait_until(lambda: both_adaptive(world), "the learned thresholds to be back")
     assert world.value(LEARNED) == learned
     assert threshold(world, QUIET) == pytest.approx(quiet, rel=1e-4)  # the file is rounded
     output = (world.loop.folder / "exporter.log").read_text()

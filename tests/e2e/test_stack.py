@@ -27,7 +27,7 @@ from tests.support.loop import free
 from tests.support.mariadb import MariaDb
 from tests.support.pixelhub import encrypt
 from tests.support.programs import run_here
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 
 _PASSWORD = "a$b#c'd\"e\\f @/:%"
 _ROWS = 100_000
@@ -55,12 +55,12 @@ class RunningStack:
     def text(self) -> str:
         return self._output.read_text()
 
-    def wait_for(self, text: str, seconds: float) -> None:
+    def wait_for(self, text: str) -> None:
         def find() -> bool:
             assert self.process.poll() is None, self.text
             return text in self.text
 
-        wait_until(find, seconds, f"{text!r} to be printed")
+        wait_until(find, f"{text!r} to be printed")
 
     def url(self, name: str) -> str:
         found = re.search(rf"^  {name} +(http\S+)$", self.text, re.MULTILINE)
@@ -72,7 +72,7 @@ class RunningStack:
         session = self._children()
         assert len(session) >= 4, session
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 0
+        assert self.process.wait(TIMEOUT) == 0
         assert not [pid for pid in session if Path(f"/proc/{pid}").exists()]
 
     def _children(self) -> list[str]:
@@ -88,13 +88,13 @@ def running_stack(folder: Path, *arguments: str) -> Iterator[RunningStack]:
         stack.interrupt()
     finally:
         stack.process.terminate()
-        stack.process.wait(30)
+        stack.process.wait(TIMEOUT)
 
 
 def test_without_a_gateway_it_tells_the_story_to_its_end(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("WPP_GATEWAY_TYPE=evolution\nMESSAGE_SOURCE=none\n")
     with running_stack(tmp_path) as stack:
-        stack.wait_for("Everything stays up until Ctrl-C", 300)
+        stack.wait_for("Everything stays up until Ctrl-C")
         table = stack.text.partition("All channels are well")[2]
         for outcome in ("reconnected", "qr_required", "WhatsAppChannelNeedsQrScan fires"):
             assert outcome in table
@@ -204,15 +204,15 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database_and_is_alon
             f"DB_PASS={_PASSWORD}\n"
         )
         with running_stack(tmp_path) as stack:
-            stack.wait_for("watching", 60)
+            stack.wait_for("watching")
             page = stack.url("hook").removesuffix("/metrics")
             prometheus = stack.url("alerts, 1 h").partition("/api/")[0]
-            wait_until(lambda: _runbooks(prometheus) == {page}, 30, "an alert with the page")
+            wait_until(lambda: _runbooks(prometheus) == {page}, "an alert with the page")
             age = 'whatsapp_channel_seconds_since_last_message{channel="Pixel12 Digital"'
-            wait_until(lambda: age in get(stack.url("metrics")).text, 30, "the age of the message")
+            wait_until(lambda: age in get(stack.url("metrics")).text, "the age of the message")
             simulator.drop("Pixel12 Digital")
-            stack.wait_for("WhatsAppChannelDisconnected fires", 60)
-            stack.wait_for("outcome=reconnected", 60)
+            stack.wait_for("WhatsAppChannelDisconnected fires")
+            stack.wait_for("outcome=reconnected")
             second = run_here(tmp_path, "demo", settings={})
             assert second.returncode == 2
             said = r"demo: another one runs in .*: stop it first\n"

@@ -12,7 +12,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.gateway import Observed
 from tests.support.hooks import SECRET, hook_settings
-from tests.support.programs import Program
+from tests.support.programs import Fork, Program
 from tests.support.states import sqlite_url
 
 
@@ -52,7 +52,7 @@ def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Progra
 
     def start(**more: str) -> Program:
         settings = hook_settings(simulator.url, **more)
-        programs.append(Program(tmp_path, "reconnect_hook", "serve", settings=settings))
+        programs.append(Fork(tmp_path, "reconnect_hook", "serve", settings=settings))
         return programs[-1]
 
     yield start

@@ -90,10 +90,10 @@ def test_a_gateway_is_added_by_a_description_of_at_most_40_lines(
 
         (gateway,) = parse({"GATEWAYS_FILE": "gateways.yaml"}).gateways
         watches = QrWatches(make_gateway(gateway, observe=lambda *_: None), lambda _: None)
-        wait_until(lambda: watches.look("sem par")[0] is QrState.CODE, 30, "the code")
+        wait_until(lambda: watches.look("sem par")[0] is QrState.CODE, "the code")
         assert watches.image("sem par") is not None
         server.states["sem par"] = "open"
-        wait_until(lambda: watches.look("sem par")[0] is QrState.CONNECTED, 30, "the scan")
+        wait_until(lambda: watches.look("sem par")[0] is QrState.CONNECTED, "the scan")
 
     event = post.split("'")[-2].encode()
     (message,) = parse_event(adapter_of(gateway).read_event, event, 1_770_000_000.0)

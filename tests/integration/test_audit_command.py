@@ -17,11 +17,10 @@ from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
 from tests.support.hooks import SECRET
-from tests.support.programs import Program
+from tests.support.programs import Fork, Program
 from tests.support.waiting import wait_until
 
 _TOKEN = "not-a-real-token-for-messages"
-_SECONDS = 60.0
 
 
 class _Loop:
@@ -58,7 +57,7 @@ class _Loop:
             at = time.time() - 600
             message = SimulatedMessage("loja", outgoing=False, id=one, words="a text", at=at)
             self.server.gateway.births.bear(message)
-        wait_until(lambda: self._posted() == before + len(ids), _SECONDS, "all posted")
+        wait_until(lambda: self._posted() == before + len(ids), "all posted")
 
     def _posted(self) -> int:
         return sum(self.simulator.state()["webhook"]["answers"].values())
@@ -75,9 +74,9 @@ class _Loop:
     @contextmanager
     def exporter(self) -> Iterator[Program]:
         """Run an exporter, which the webhook posts to."""
-        with Program(self.folder, "exporter", settings=self.settings) as exporter:
+        with Fork(self.folder, "exporter", settings=self.settings) as exporter:
             get = exporter.get
-            wait_until(lambda: get("/-/ready").status_code == 200, _SECONDS, "both sources")
+            wait_until(lambda: get("/-/ready").status_code == 200, "both sources")
             self.simulator.webhook(url=f"{exporter.url}/messages/wpp", token=_TOKEN)
             yield exporter
 
@@ -104,14 +103,14 @@ def test_exactly_what_a_broken_webhook_dropped_is_missing(
         loop.gets("LOST1", "LOST2", "LOST3")
         loop.simulator.webhook(token=_TOKEN)
         loop.gets("A3")
-        wait_until(lambda: _stored(loop) == 3, _SECONDS, "all stored")
+        wait_until(lambda: _stored(loop) == 3, "all stored")
 
         assert loop.run("audit", "LOJA", "--json") == 3
         assert missing() == ["LOST1", "LOST2", "LOST3"]
 
         # The phone delivers one by itself, late.
         loop.gets("LOST2")
-        wait_until(lambda: _stored(loop) == 4, _SECONDS, "it is stored")
+        wait_until(lambda: _stored(loop) == 4, "it is stored")
         assert loop.run("audit", "--json") == 3
         assert missing() == ["LOST1", "LOST3"]
 
@@ -123,7 +122,7 @@ def test_exactly_what_a_broken_webhook_dropped_is_missing(
         loop.set(MESSAGE_REPLAY_TOKEN=_TOKEN)
         assert loop.run("audit", "--replay") == 0
         assert "wpp: loja: delivery: 2 delivered\n" in capsys.readouterr().out
-        wait_until(lambda: _stored(loop) == 6, _SECONDS, "they are stored")
+        wait_until(lambda: _stored(loop) == 6, "they are stored")
         assert loop.run("audit", "--gateway", "wpp", "--replay") == 0
         assert capsys.readouterr().out == "wpp: loja: complete: 6 received\n"
 
@@ -175,7 +174,7 @@ def test_the_probe_hears_its_echo_in_what_the_exporter_was_posted(
         assert loop.run("probe", "loja") == 0
         assert capsys.readouterr().out == "loja: working, probed by echo\n"
         name = "whatsapp_channel_seconds_since_last_heard"
-        heard = wait_until(lambda: exporter.metrics().all(name, gateway="wpp"), _SECONDS, "it")
+        heard = wait_until(lambda: exporter.metrics().all(name, gateway="wpp"), "it")
         assert list(heard) == [("loja",)], "not the sender's"
         traffic = exporter.metrics().all("whatsapp_channel_messages_total", gateway="wpp")
         assert sum(traffic.values()) == 0

@@ -22,12 +22,11 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program, environment, run, run_here
+from tests.support.programs import Fork, Program, environment, run, run_here
 from tests.support.waiting import wait_until
 from zapwatch.config.readers import fingerprint
 
 _HOUR = 3600
-_SECONDS = 60.0
 
 
 class Cron:
@@ -59,7 +58,7 @@ class Cron:
         return done
 
     def start(self, **settings: str) -> Program:
-        return Program(
+        return Fork(
             self.directory, "reconnect_hook", "check", settings={**self.settings, **settings}
         )
 
@@ -642,11 +641,9 @@ def test_two_checks_at_once_make_one_call(cron: Cron) -> None:
     cron.simulator.fault("qr", "hang")
     with cron.start() as first, cron.start() as second:
         # A list for each check and one for the repair.
-        wait_until(
-            lambda: len(cron.simulator.requests("list")) >= 3 and cron.asked, _SECONDS, "the call"
-        )
+        wait_until(lambda: len(cron.simulator.requests("list")) >= 3 and cron.asked, "the call")
         cron.simulator.clear_faults()
-        codes = {program.process.wait(_SECONDS) for program in (first, second)}
+        codes = {program.wait() for program in (first, second)}
     assert codes == {0}
     assert cron.asked == ["loja"]
     assert len(cron.lines) == 1
@@ -657,7 +654,7 @@ def test_a_check_that_is_cut_short_says_so_and_gives_its_repair_back(cron: Cron)
     cron.simulator.drop("loja")
     cron.simulator.fault("qr", "hang", times=1)
     with cron.start(WPP_GATEWAY_QR_TIMEOUT="3600") as program:
-        wait_until(lambda: cron.asked, _SECONDS, "the call")
+        wait_until(lambda: cron.asked, "the call")
         assert program.end(signal.SIGTERM) == 1
         assert program.stderr == ""
     assert state(cron.directory, "SELECT holder FROM gateway") == [(None,)]

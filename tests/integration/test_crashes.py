@@ -55,7 +55,6 @@ def test_what_was_accepted_survives_two_hooks_on_mariadb(
 
 _MISSED = 20
 _WHILE_DELIVERING = 4  # kills
-_SECONDS = 120.0
 _HURRIED = {
     "reconnect_hook.message_audit._CLAIM_SECONDS": 2.0,
     "reconnect_hook.message_replay.CLAIM_SECONDS": 2.0,
@@ -105,9 +104,9 @@ def test_killed_while_it_delivers_each_message_comes_once_at_most(
             group[0].wait()
             bearer = {"Authorization": f"Bearer {TOKEN}"}
             audit = partial(requests.post, f"{group[0].url}/api/audit/loja", headers=bearer)
-            wait_until(lambda: audit(timeout=10).status_code == 202, _SECONDS, "the audit")
+            wait_until(lambda: audit(timeout=10).status_code == 202, "the audit")
             for death in deaths:
-                wait_until(lambda: len(to.events) >= death, _SECONDS, f"so many posts: {seed}")  # noqa: B023
+                wait_until(lambda: len(to.events) >= death, f"so many posts: {seed}")  # noqa: B023
                 time.sleep(chance.random() * 0.06)
                 for hook in group:
                     hook.kill()
@@ -119,7 +118,6 @@ def test_killed_while_it_delivers_each_message_comes_once_at_most(
                     [one for one, _ in state().values() if one in ended] != []
                     and all(one in ended for one, _ in state().values())
                 ),
-                _SECONDS,
                 f"every message to have its end: {seed}",
             )
         finally:

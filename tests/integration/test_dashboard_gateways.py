@@ -22,8 +22,6 @@ from tests.support.waiting import wait_until
 from zapwatch.config import GatewaySettings, parse
 from zapwatch.db import StateError
 
-_SECONDS = 60.0
-
 
 class Site(HookApp):
     """The hook's application, whose Prometheus knows ``loja`` at both gateways."""
@@ -101,7 +99,7 @@ def test_what_is_asked_for_happens_at_the_gateway_that_was_named(site: Site) -> 
     assert site.post("/api/pause/loja?gateway=a", hours=1)[0] == 200
     assert site.post("/api/reconnect/loja?gateway=a")[0] == 409
     assert site.post("/api/reconnect/loja?gateway=b") == (202, {"accepted": True})
-    wait_until(lambda: site.get("/api/attempts/loja?gateway=b")[1]["attempts"], _SECONDS, "it")
+    wait_until(lambda: site.get("/api/attempts/loja?gateway=b")[1]["attempts"], "it")
     assert site.get("/api/attempts/loja?gateway=a")[1]["attempts"] == []
     assert not of["a"].requests("qr")
     assert site.post("/api/reconnect/loja")[0] == 404
@@ -154,7 +152,7 @@ def test_a_form_leads_back_to_the_same_gateway(site: Site) -> None:
     for path in ("pause", "resume", "reconnect"):
         answer = browser.post(f"/{path}/loja?gateway=b", data={"hours": "8"})
         assert answer.headers["Location"] == "/channels/loja?gateway=b"
-    wait_until(lambda: site.gateways.of["b"].requests("qr"), _SECONDS, "the call")
+    wait_until(lambda: site.gateways.of["b"].requests("qr"), "the call")
     assert not site.gateways.of["a"].requests("qr")
 
 
@@ -174,7 +172,7 @@ def test_the_code_is_the_one_of_the_gateway_that_was_named(
     def state_of(name: str) -> object:
         return browser.get(f"/live/qr/loja?gateway={name}").get_json()["state"]
 
-    wait_until(lambda: state_of("b") == "code", _SECONDS, "the code")
+    wait_until(lambda: state_of("b") == "code", "the code")
     assert state_of("a") == "none"
     assert not site.gateways.of["a"].requests("qr")
 
@@ -224,4 +222,4 @@ def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: S
     assert site.present == present
     site.supervisor.apply_config(changed)
     assert site.post("/api/reconnect/loja?gateway=b")[0] == 202
-    wait_until(lambda: site.get("/api/attempts/loja?gateway=b")[1]["attempts"], _SECONDS, "it")
+    wait_until(lambda: site.get("/api/attempts/loja?gateway=b")[1]["attempts"], "it")

@@ -28,7 +28,7 @@ from reconnect_hook import app as hook_app
 from reconnect_hook import auth
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program
+from tests.support.programs import Fork, Program
 from tests.support.site import BEARER, Site
 from tests.support.states import locked
 from tests.support.waiting import wait_until
@@ -371,7 +371,7 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
     for path in ("/", "/channels/loja", "/live/channel/loja", "/api/channels/loja"):
         browser.get(path, headers=BEARER)
     assert len(simulator.requests("qr")) == asked, "the page alone does not ask"
-    wait_until(lambda: _look(browser)["state"] == "code", 30, "the code")
+    wait_until(lambda: _look(browser)["state"] == "code", "the code")
     answer = browser.get("/qr/loja", headers=BEARER)
     assert answer.mimetype == "image/png"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -380,12 +380,12 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
     for secret in (answer.data, b"IDAT", base64.b64encode(answer.data)[:20], b"data:image"):
         assert not any(secret in one for one in kept)
     simulator.scan("loja")
-    wait_until(lambda: _look(browser)["state"] == "connected", 30, "the scan to be seen")
+    wait_until(lambda: _look(browser)["state"] == "connected", "the scan to be seen")
     assert browser.get("/qr/loja", headers=BEARER).mimetype == "image/gif", "no code any more"
 
 
 def test_no_code_is_asked_for_where_none_is_needed(site: Site, simulator: Simulator) -> None:
-    wait_until(lambda: not _asking(), 30, "the other tests' codes to be forgotten")
+    wait_until(lambda: not _asking(), "the other tests' codes to be forgotten")
     simulator.put_channel("well", reconnect_seconds=0)
     browser = site.browser()
     browser.post("/api/reconnect/well", headers=BEARER)
@@ -394,7 +394,7 @@ def test_no_code_is_asked_for_where_none_is_needed(site: Site, simulator: Simula
         found = browser.get("/api/channels/well", headers=BEARER).get_json()
         return bool(found.get("last_attempt"))
 
-    wait_until(ended, 30, "the repair to end")
+    wait_until(ended, "the repair to end")
     asked = len(simulator.requests("qr"))
     answer = browser.get("/live/qr/well", headers=BEARER).get_json()
     assert answer["state"] == "none"
@@ -413,7 +413,7 @@ def test_all_who_look_share_one_call_at_a_time(site: Site, simulator: Simulator)
     before = len(simulator.requests("qr"))
     for _ in range(50):
         _look(site.browser())
-    wait_until(lambda: len(simulator.requests("qr")) > before, 30, "the call")
+    wait_until(lambda: len(simulator.requests("qr")) > before, "the call")
     for _ in range(50):
         _look(site.browser())
     assert len(simulator.requests("qr")) == before + 1
@@ -427,7 +427,7 @@ def _repair(browser: FlaskClient) -> None:
         return (browser.get("/api/channels/loja", headers=BEARER).get_json() or {}).get("status")
 
     browser.post("/api/reconnect/loja", headers=BEARER)
-    wait_until(lambda: status() == "needs-scan", 30, "the repair to find a code")
+    wait_until(lambda: status() == "needs-scan", "the repair to find a code")
 
 
 def _look(browser: FlaskClient) -> dict[str, Any]:
@@ -489,12 +489,12 @@ def test_without_prometheus_ages_and_the_week_come_from_the_message_log(
             return {one["channel"]: one["status"] for one in found}
 
         expected = {"obra": "silent", "vendas": "connected", "loja": "disconnected"}
-        wait_until(lambda: statuses() == expected, 30, "the ages")
+        wait_until(lambda: statuses() == expected, "the ages")
         told = browser.get("/api/channels/vendas", headers=BEARER).get_json()
         assert 590 < time.time() - told["last_message"] < 700
         assert told["silence_threshold_seconds"] == 4 * 3600
         words = "Minutes with messages per hour, 6 days"
-        wait_until(lambda: words in browser.get("/channels/vendas").text, 30, "the week")
+        wait_until(lambda: words in browser.get("/channels/vendas").text, "the week")
         page = browser.get("/channels/vendas").text
         day = page.partition('data-part="day"')[2].partition("</section>")[0]
         # A day ago there was a message, ten minutes ago another one, and for hours none between.
@@ -537,10 +537,10 @@ def test_sessions_whose_names_differ_in_case_are_two_on_page_and_api(
         found = browser.get("/api/channels", headers=BEARER).get_json()["channels"]
         return {one["channel"]: one for one in found}
 
-    wait_until(lambda: channels().keys() == {"Loja", "loja", "Obra"}, 30, "all")
+    wait_until(lambda: channels().keys() == {"Loja", "loja", "Obra"}, "all")
     assert browser.post("/api/pause/Loja", json={"hours": 8}, headers=BEARER).status_code == 200
     assert browser.post("/api/reconnect/loja", headers=BEARER).status_code == 202
-    wait_until(lambda: channels()["loja"]["status"] == "needs-scan", 30, "its repair")
+    wait_until(lambda: channels()["loja"]["status"] == "needs-scan", "its repair")
     assert (channels()["loja"]["paused"], channels()["Loja"]["status"]) == (None, "disconnected")
     assert channels()["Loja"]["paused"] is not None
     assert [call["channel"] for call in simulator.requests("qr")][:1] == ["loja"]
@@ -662,7 +662,7 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.1"}
         assert "Secure" in _login(program, tls)
         url = f"{program.url}/api/channels"
@@ -689,7 +689,7 @@ def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
         def knows_loja() -> bool:
             return requests.get(f"{url}/loja", headers=BEARER, timeout=30).status_code == 200
 
-        wait_until(knows_loja, 60, "the gateway's list")
+        wait_until(knows_loja, "the gateway's list")
         for prefix in ("", "/zap"):  # one hook may be reached both ways
             for path in ("/", "/live/channels", "/channels/loja"):
                 headers = {**BEARER, "X-Forwarded-Prefix": prefix}
@@ -711,7 +711,7 @@ def _login(program: Program, headers: dict[str, str]) -> str:
 
 def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url, HOOK_EXTERNAL_URL="https://example.com/zap/")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         browser = requests.Session()
         browser.headers["Host"] = "example.com"
         address = f"{program.url}/zap"
@@ -749,7 +749,7 @@ def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path
 
 def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url)
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         tls = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/zap"}
         assert "Secure" not in _login(program, tls)
         url = f"{program.url}/api/channels"
@@ -775,6 +775,6 @@ def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
         site = Site(server.url, WPP_GATEWAY_TYPE="openwa", **events)
         operator = site.browser()
         operator.post("/login", data={"token": TOKEN})
-        wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, 60, "the chart")
+        wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, "the chart")
         assert "From the received events" in operator.get("/channels/loja").text
         site.close()

@@ -159,7 +159,7 @@ def test_a_row_has_its_connected_share_as_long_as_prometheus_answers(scene: Scen
     ]
     scene.server.text = json.dumps(answer)
     known = Shares(0.5, 0.99, 12.0)
-    wait_until(lambda: scene.look().rows["wpp Loja"].shares == known, 10, "the shares")
+    wait_until(lambda: scene.look().rows["wpp Loja"].shares == known, "the shares")
     scene.server.text = "<html>"
     assert scene.look().rows["wpp Loja"].shares == Shares()
 
@@ -256,7 +256,7 @@ def test_while_nobody_can_list_the_channels_nothing_is_claimed_of_them(scene: Sc
 
 
 def _until(scene: Scene, kind: ChannelHealth) -> DashboardSnapshot:
-    wait_until(lambda: scene.look().rows["wpp Loja"].kind is kind, 60, "the next list")
+    wait_until(lambda: scene.look().rows["wpp Loja"].kind is kind, "the next list")
     return scene.look()
 
 
@@ -277,7 +277,7 @@ def test_a_gateway_that_rests_and_a_state_that_cannot_be_read_are_told(scene: Sc
 
 def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scene) -> None:
     # The strips of the last day are drawn in a thread, and are the last that is new.
-    wait_until(lambda: scene.look().number == scene.look().number, 60, "the page to be whole")
+    wait_until(lambda: scene.look().number == scene.look().number, "the page to be whole")
     first = scene.look()
     assert scene.look().number == first.number
     scene.say(gateway_up=1, message_log_up=1, age=1)
@@ -319,7 +319,7 @@ def test_the_board_is_read_after_a_thread_that_could_not_be_started(
         with suppress(RuntimeError):
             scene.look()
     assert scene.look().rows
-    wait_until(lambda: scene.board._strips, 60, "the strips")
+    wait_until(lambda: scene.board._strips, "the strips")
 
 
 def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

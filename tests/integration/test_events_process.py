@@ -17,11 +17,10 @@ import requests
 from demo.simulator.client import Simulator
 from tests.support.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
-from tests.support.programs import Program, run_here
-from tests.support.waiting import wait_until
+from tests.support.programs import Fork, Program, run_here
+from tests.support.waiting import TIMEOUT, wait_until
 
 _TOKEN = "not-a-real-token-for-messages"
-_SECONDS = 60.0
 _AGE = "whatsapp_channel_seconds_since_last_message"
 
 
@@ -38,7 +37,7 @@ def settings(url: str, directory: Path) -> dict[str, str]:
 
 
 def exporter(directory: Path, simulator: Simulator) -> Program:
-    return Program(directory, "exporter", settings=settings(simulator.url, directory))
+    return Fork(directory, "exporter", settings=settings(simulator.url, directory))
 
 
 def post(program: Program, channel: str, *, age: float = 0.0, body: str = "Hello") -> None:
@@ -50,7 +49,7 @@ def post(program: Program, channel: str, *, age: float = 0.0, body: str = "Hello
         "body": body,
     }
     answer = requests.post(
-        f"{program.url}/messages/wpp?token={_TOKEN}", json=event, timeout=_SECONDS
+        f"{program.url}/messages/wpp?token={_TOKEN}", json=event, timeout=TIMEOUT
     )
     assert answer.status_code == 202, answer.text
 
@@ -82,9 +81,9 @@ def simulator(simulator: Simulator) -> Simulator:
 
 def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator: Simulator) -> None:
     with exporter(tmp_path, simulator) as program:
-        wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "both sources")
+        wait_until(lambda: program.get("/-/ready").status_code == 200, "both sources")
         post(program, "loja1", age=1000, body="A word that nobody keeps")
-        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age")
+        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, "the age")
         metrics = program.metrics()
         assert metrics.get(_AGE, channel="quiet") is None
         counted = metrics.all("whatsapp_channel_messages_total", gateway="wpp")
@@ -92,14 +91,13 @@ def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator:
         assert metrics.get("whatsapp_message_log_up") == 1
         wait_until(
             lambda: program.metrics().get("whatsapp_message_events_total", result="message") == 1,
-            _SECONDS,
             "the count of events",
         )
         post_as_documented(program)
-        wait_until(lambda: age_of(program, "quiet") is not None, _SECONDS, "its age")
+        wait_until(lambda: age_of(program, "quiet") is not None, "its age")
         program.end(signal.SIGKILL)
     with exporter(tmp_path, simulator) as program:
-        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age of before")
+        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, "the age of before")
         assert program.end() == 0
     # Without the write-ahead log, as a backup may have it.
     [file] = (tmp_path / "var").glob("*.sqlite3")
@@ -118,20 +116,20 @@ def test_a_silent_channel_is_repaired_and_an_event_is_the_proof(
     hook |= settings(simulator.url, tmp_path)
     del hook["MESSAGE_LOG_URL"]
     with exporter(tmp_path, simulator) as program:
-        wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "both sources")
+        wait_until(lambda: program.get("/-/ready").status_code == 200, "both sources")
         # Later than an hour it would count from now, as what was kept back.
         post(program, "Loja 1", age=3000)
         post(program, "quiet", age=60)
-        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 3000, _SECONDS, "the age")
+        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 3000, "the age")
 
         def answer() -> None:
-            wait_until(lambda: simulator.requests(operation="qr"), _SECONDS, "the repair")
+            wait_until(lambda: simulator.requests(operation="qr"), "the repair")
             post(program, "Loja 1")
 
         answering = threading.Thread(target=answer)
         answering.start()
         ended = run_here(tmp_path, "reconnect_hook", "check", settings=hook)
-        answering.join(_SECONDS)
+        answering.join(TIMEOUT)
         assert (ended.returncode, ended.stdout) == (0, "Loja 1: silent; reconnected\n")
         [line] = log_lines(tmp_path)
         assert "outcome=reconnected" in line

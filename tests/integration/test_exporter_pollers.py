@@ -139,7 +139,7 @@ def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
     settings = replace(settings, exporter_poll_seconds=1e10)
     supervisor = Supervisor(settings, Post(settings))
     supervisor.apply_config(settings.gateways)
-    wait_until(lambda: dead_threads, 30, "the thread to end")
+    wait_until(lambda: dead_threads, "the thread to end")
     pages = create_app(supervisor.page, tuple).test_client()
     assert pages.get("/-/healthy").text == "No longer at work: channel list of wpp.\n"
     shown = pages.get("/metrics").text
@@ -169,11 +169,11 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
     poller: GatewayPoller, simulated: Simulator
 ) -> None:
     server.start_thread("poller", poller.run)
-    wait_until(lambda: len(simulated.requests("list")) == 1, 30, "the first poll")
+    wait_until(lambda: len(simulated.requests("list")) == 1, "the first poll")
     poller.hurry()
-    wait_until(lambda: len(simulated.requests("list")) == 2, 30, "the hurried poll")
+    wait_until(lambda: len(simulated.requests("list")) == 2, "the hurried poll")
     poller.hurry()
-    wait_until(lambda: len(simulated.requests("list")) == 3, 30, "the next hurried poll")
+    wait_until(lambda: len(simulated.requests("list")) == 3, "the next hurried poll")
 
 
 class Told(Paced):
@@ -377,7 +377,7 @@ def test_activity_is_not_unavailable_before_the_first_list() -> None:
         log = logging.getLogger(__name__)
         monitor = GatewayMonitor(settings, settings.gateways[0], Post(settings), log)
         monitor.start()
-        wait_until(lambda: monitor.waiting == ["the channel list"], 30, "the first poll of the log")
+        wait_until(lambda: monitor.waiting == ["the channel list"], "the first poll of the log")
         monitor.stop()
         assert monitor.store.snapshot.log is not None
         assert monitor.store.snapshot.log.up

@@ -52,7 +52,7 @@ def _open(node: MariaDb, name: str) -> Database:
         except StateError:
             return None
 
-    opened = wait_until(open_, 30, "the tables to arrive")
+    opened = wait_until(open_, "the tables to arrive")
     assert opened
     return opened
 
@@ -67,7 +67,7 @@ def _accept(database: Database, channels: list[str]) -> list[str]:
         except UnavailableError:
             return []
 
-    return wait_until(send, 30, "the state to take it")
+    return wait_until(send, "the state to take it")
 
 
 def _waiting(state: Database) -> int:
@@ -80,7 +80,7 @@ def test_alerts_at_two_nodes_at_once_make_one_repair_a_channel(states: list[Data
         names = [f"channel {number}", f"other {number}"]
         counted = at_once(*[lambda d=d, n=names: _accept(d, n) for d in states * 4])
         assert {one for answer in counted for one in answer} <= {"accepted", "coalesced"}
-    wait_until(lambda: [_waiting(s) for s in states] == [20, 20], 30, "all to arrive")
+    wait_until(lambda: [_waiting(s) for s in states] == [20, 20], "all to arrive")
 
 
 def _take(state: Database) -> Lead | None:
@@ -112,7 +112,7 @@ def test_claims_at_two_nodes_at_once_never_get_the_same_repair(states: list[Data
     add_gateways(states[0], [GATEWAY])
     names = [f"channel {number}" for number in range(8)]
     _accept(states[0], names)
-    wait_until(lambda: _waiting(states[1]) == 8, 30, "them to arrive")
+    wait_until(lambda: _waiting(states[1]) == 8, "them to arrive")
     claimed: list[str] = []
     epochs: list[int | None] = []
     for _ in range(10):
@@ -126,7 +126,7 @@ def test_claims_at_two_nodes_at_once_never_get_the_same_repair(states: list[Data
         claimed.extend(_claim(lead) if lead else [])
         return len(claimed) >= len(names)
 
-    wait_until(claim_the_rest, 30, "the state to answer")
+    wait_until(claim_the_rest, "the state to answer")
     assert len(set(epochs)) == len(epochs), "no lead was given twice"
     assert sorted(claimed) == names
 
@@ -139,4 +139,4 @@ def test_a_node_that_dies_takes_nothing_with_it(
     assert _accept(states[0], ["escola"]) == ["accepted"]
     assert _waiting(states[0]) == 2
     nodes[1].start()
-    wait_until(lambda: _waiting(states[1]) == 2, 30, "it to catch up")
+    wait_until(lambda: _waiting(states[1]) == 2, "it to catch up")

@@ -34,10 +34,9 @@ from tests.support.mariadb import MariaDb
 from tests.support.programs import Program, run_here
 from tests.support.site import BEARER, Site
 from tests.support.states import locked
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.front import MAX_REQUEST_BYTES
 
-_SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
 _NOTHING = {"accepted": 0, "coalesced": 0, "cooldown": 0, "ignored": 0}
 
 
@@ -214,7 +213,7 @@ def test_a_state_that_hangs_does_not_take_the_metrics_with_it(
 
     def hang(_: object) -> None:
         readings.append(threading.current_thread())
-        going_on.wait(_SECONDS)
+        going_on.wait(TIMEOUT)
 
     monkeypatch.setattr(RepairHistory, "present", hang)
     try:
@@ -238,7 +237,7 @@ def test_a_page_that_takes_long_to_render_is_the_one_of_the_scrape_before() -> N
     def slow() -> float:
         value = next(values, None)
         if value is None:
-            going_on.wait(_SECONDS)
+            going_on.wait(TIMEOUT)
             return 2.0
         return value
 
@@ -247,7 +246,7 @@ def test_a_page_that_takes_long_to_render_is_the_one_of_the_scrape_before() -> N
     assert b"value 1.0" in pages.get("", "").body
     assert b"value 1.0" in pages.get("", "").body, "though it is rendered anew"
     going_on.set()
-    wait_until(lambda: b"value 2.0" in pages.get("", "").body, _SECONDS, "the new page")
+    wait_until(lambda: b"value 2.0" in pages.get("", "").body, "the new page")
 
 
 def test_a_hook_whose_threads_have_died_is_not_healthy(app: App, dead_threads: list[str]) -> None:
@@ -295,7 +294,7 @@ def test_people_are_told_in_one_line_each(app: App, caplog: pytest.LogCaptureFix
 
 
 def _send(program: Program, data: Any) -> requests.Response:
-    return requests.post(f"{program.url}/alerts", data, headers=BEARER, timeout=_SECONDS)
+    return requests.post(f"{program.url}/alerts", data, headers=BEARER, timeout=TIMEOUT)
 
 
 def _post(program: Program, *alerts: Any) -> dict[str, int]:
@@ -311,7 +310,6 @@ def _attempts(program: Program, **labels: str) -> dict[tuple[str, ...], float]:
 def _wait_for_lines(directory: Path, count: int) -> list[str]:
     lines = wait_until(
         lambda: found if len(found := log_lines(directory)) >= count else None,
-        _SECONDS,
         f"{count} lines in the log",
     )
     assert lines is not None
@@ -341,7 +339,7 @@ def test_hostile_alerts_are_never_called_and_make_no_series(
     counts = _post(program, *_HOSTILE[:12], alert("loja"), *_HOSTILE[12:])
     # Unlisted, but somebody's session might be called so: only the list can tell.
     assert counts == {**_NOTHING, "accepted": 10, "ignored": 14}
-    wait_until(lambda: sum(_attempts(program).values()) == 10, _SECONDS, "all repairs")
+    wait_until(lambda: sum(_attempts(program).values()) == 10, "all repairs")
     assert _attempts(program) == {
         ("", "unknown_channel", "disconnected"): 9,
         ("loja", "reconnected", "disconnected"): 1,
@@ -376,7 +374,7 @@ def test_a_repair_is_counted_logged_and_shown_in_files_that_others_do_not_read(
         ' [healthcheck-sessions] channel="Pixel12 Digital" reason=silent action=getQr '
         "outcome=reconnected attempt=1 seconds="
     ) in line
-    wait_until(lambda: _attempts(program), _SECONDS, "the count")
+    wait_until(lambda: _attempts(program), "the count")
     assert _attempts(program) == {("Pixel12 Digital", "reconnected", "silent"): 1}
     now = program.metrics()
     assert now.get("whatsapp_reconnect_duration_seconds_count", outcome="reconnected") == 1
@@ -392,7 +390,7 @@ def test_a_repair_is_counted_logged_and_shown_in_files_that_others_do_not_read(
 
 
 def test_a_qr_code_never_appears_anywhere(
-    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+    serve: Callable[..., Program], running: Program, simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.unpair("loja")
     program = serve()
@@ -400,13 +398,13 @@ def test_a_qr_code_never_appears_anywhere(
     (line,) = _wait_for_lines(tmp_path, 1)
     assert "outcome=qr_required" in line
     name, waits = "whatsapp_reconnect_qr_required", {"gateway": "wpp", "channel": "loja"}
-    wait_until(lambda: program.metrics().get(name, **waits) == 1, _SECONDS, "the metric")
+    wait_until(lambda: program.metrics().get(name, **waits) == 1, "the metric")
     shown = [
         program.stderr,
         program.get("/metrics").text,
         program.get("/").text,
         *(p.read_bytes().decode("latin-1") for p in tmp_path.rglob("*") if p.is_file()),
-        Path(f"/proc/{program.process.pid}/cmdline").read_text(),
+        Path(f"/proc/{running.process.pid}/cmdline").read_text(),
     ]
     for secret in ("iVBORw0KGgo", "data:image", SECRET, TOKEN):
         assert not any(secret in text for text in shown), secret
@@ -419,7 +417,7 @@ def test_alerts_while_a_repair_is_under_way_make_one_call(
     simulator.fault("qr", "hang")
     program = serve()
     assert _post(program, alert())["accepted"] == 1
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    wait_until(lambda: simulator.requests("qr"), "the call")
     for _ in range(5):
         assert _post(program, alert(), alert())["coalesced"] == 2
     assert program.metrics().get("whatsapp_reconnect_in_flight") == 1
@@ -435,7 +433,7 @@ def test_a_hook_that_is_killed_in_mid_repair_takes_it_up_again(
     simulator.fault("qr", "hang", times=1)
     program = serve()
     _post(program, alert())
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    wait_until(lambda: simulator.requests("qr"), "the call")
     assert program.end(signal.SIGKILL) == -signal.SIGKILL
     assert log_lines(tmp_path) == []
     assert state(tmp_path, "SELECT phase, intent FROM channel") == [("calling", 3)]
@@ -445,7 +443,7 @@ def test_a_hook_that_is_killed_in_mid_repair_takes_it_up_again(
     again = serve()
     (line,) = _wait_for_lines(tmp_path, 1)
     assert "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1" in line
-    wait_until(lambda: _attempts(again), _SECONDS, "the count")
+    wait_until(lambda: _attempts(again), "the count")
     assert again.metrics().get("whatsapp_reconnect_in_flight") == 0
     assert len(simulator.requests("qr")) == 2
 
@@ -457,7 +455,7 @@ def test_the_end_gives_back_what_is_under_way(
     simulator.fault("qr", "hang", times=1)
     program = serve(WPP_GATEWAY_QR_TIMEOUT="3600")
     _post(program, alert())
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    wait_until(lambda: simulator.requests("qr"), "the call")
     started = time.monotonic()
     assert program.end() == 0
     assert time.monotonic() - started < 10, "as promised"
@@ -557,8 +555,8 @@ _HEADERS = {
 def test_every_answer_has_the_security_headers(running: Program) -> None:
     paths = ("/", "/metrics", "/-/ready", "/openapi.yaml", "/nowhere")
     answers = [running.get(path) for path in paths]
-    answers.append(requests.post(f"{running.url}/alerts", b"", timeout=_SECONDS))
-    answers.append(requests.get(running.url, headers={"X-Long": "x" * 40_000}, timeout=_SECONDS))
+    answers.append(requests.post(f"{running.url}/alerts", b"", timeout=TIMEOUT))
+    answers.append(requests.get(running.url, headers={"X-Long": "x" * 40_000}, timeout=TIMEOUT))
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404, 401, 431]
     for answer in answers:
         assert _HEADERS.items() <= answer.headers.items(), answer.url
@@ -589,7 +587,7 @@ def test_idle_and_slow_connections_do_not_stop_a_notification(running: Program) 
     where = ("127.0.0.1", int(running.url.rpartition(":")[2]))
     with contextlib.ExitStack() as held:
         for number in range(1000):
-            connection = held.enter_context(socket.create_connection(where, timeout=_SECONDS))
+            connection = held.enter_context(socket.create_connection(where, timeout=TIMEOUT))
             if number % 2:
                 connection.sendall(b"POST /alerts HTTP/1.1\r\nContent-Length: 9999\r\nX-Slow: ")
         assert _post(running, alert("stranger"))["accepted"] == 1
@@ -620,7 +618,7 @@ def test_a_database_that_hangs_takes_neither_health_nor_metrics_with_it(
             sender.join()
     assert {status for status, _ in answered} == {503}
     assert max(seconds for _, seconds in answered) < 8, "and not the ten that it may take"
-    wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "the state again")
+    wait_until(lambda: program.get("/-/ready").status_code == 200, "the state again")
     assert _post(program, alert("channel7"))["ignored"] == 0
 
 
@@ -677,7 +675,7 @@ def test_the_api_tells_and_wants_audits(audited: App, tmp_path: Path) -> None:
         answer = audited.http.open(f"/api/{path}", method=method, headers=BEARER)
         return answer.status_code, answer.get_json()
 
-    wait_until(lambda: ask("GET", "channels/loja")[0] == 200, _SECONDS, "the channel to be known")
+    wait_until(lambda: ask("GET", "channels/loja")[0] == 200, "the channel to be known")
     assert ask("GET", "audit/loja") == (200, {"audit": None})
     assert ask("GET", "missed/loja") == (200, {"missed": []})
     assert ask("POST", "audit/loja")[0] == 202

@@ -22,9 +22,8 @@ from tests.support.crashes import Sender
 from tests.support.hooks import TOKEN, log_lines, state
 from tests.support.mariadb import MariaDb
 from tests.support.programs import Program
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 
-_SECONDS = 60.0
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _END_SECONDS = 10.0
 """A promise: after SIGTERM the hook is gone within this time."""
@@ -42,7 +41,7 @@ def _send(program: Program, *alerts: Any) -> int:
 
 def _post(program: Program, body: bytes) -> int:
     url = f"{program.url}/alerts"
-    return requests.post(url, body, headers=_BEARER, timeout=_SECONDS).status_code
+    return requests.post(url, body, headers=_BEARER, timeout=TIMEOUT).status_code
 
 
 def _attempts(program: Program) -> dict[tuple[str, ...], float]:
@@ -65,18 +64,18 @@ def test_while_the_state_cannot_grow_nothing_is_accepted_and_nothing_lost(
     simulator.fault("qr", "hang", times=1)
     program = serve()
     assert _send(program, alert("loja")) == 202
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    wait_until(lambda: simulator.requests("qr"), "the call")
     # Less than any page of the database with its head; the lines on stderr find room.
     _limit_files(program, 4096)
     simulator.clear_faults()
-    wait_until(lambda: "trying again" in program.stderr, _SECONDS, "the outcome not to be stored")
+    wait_until(lambda: "trying again" in program.stderr, "the outcome not to be stored")
     assert _send(program, alert("later")) == 503
     assert program.get("/-/ready").status_code == 200
     assert state(tmp_path, "SELECT channel, phase FROM channel") == [("loja", "calling")]
     _limit_files(program, resource.RLIM_INFINITY)
-    wait_until(lambda: _attempts(program), _SECONDS, "the outcome")
+    wait_until(lambda: _attempts(program), "the outcome")
     assert _send(program, alert("later")) == 202
-    wait_until(lambda: len(_attempts(program)) == 2, _SECONDS, "the other outcome")
+    wait_until(lambda: len(_attempts(program)) == 2, "the other outcome")
     assert _attempts(program) == {
         ("loja", "reconnected", "disconnected"): 1,
         ("later", "reconnected", "disconnected"): 1,
@@ -91,7 +90,7 @@ def test_a_log_on_a_full_disk_costs_no_outcome(
     simulator.drop("loja")
     program = serve(HOOK_LOG_FILE="/dev/full")
     assert _send(program, alert("loja")) == 202
-    wait_until(lambda: _attempts(program), _SECONDS, "the outcome")
+    wait_until(lambda: _attempts(program), "the outcome")
     assert _attempts(program) == {("loja", "reconnected", "disconnected"): 1}
     assert state(tmp_path, "SELECT outcome FROM repair_log") == [("reconnected",)]
     line = "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1"
@@ -117,9 +116,9 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_loses_nothing(
 
         def wait_for_six(status: int) -> None:
             wanted = storm.answers.count(status) + 6
-            wait_until(lambda: storm.answers.count(status) >= wanted, _SECONDS, f"six {status}")
+            wait_until(lambda: storm.answers.count(status) >= wanted, f"six {status}")
 
-        wait_until(lambda: len(simulator.requests("qr")) >= 4, _SECONDS, "the first calls")
+        wait_until(lambda: len(simulator.requests("qr")) >= 4, "the first calls")
         server.kill()
         wait_for_six(503)
         server.start()
@@ -128,7 +127,7 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_loses_nothing(
         storm.join()
         assert (set(storm.answers), storm.unanswered) == ({202, 503}, 0)
         engine = sa.create_engine(url)
-        wait_until(lambda: _undone(engine) == 0, _SECONDS, "all repairs to end")
+        wait_until(lambda: _undone(engine) == 0, "all repairs to end")
         with engine.connect() as connection:
             ended = connection.scalars(_ENDED).all()
         engine.dispose()
@@ -156,7 +155,7 @@ def _undone(engine: sa.Engine) -> int:
 def _sent(program: Program, body: bytes) -> Iterator[socket.socket]:
     """Send a notification without waiting for the answer."""
     where = ("127.0.0.1", int(program.url.rpartition(":")[2]))
-    with socket.create_connection(where, timeout=_SECONDS) as connection:
+    with socket.create_connection(where, timeout=TIMEOUT) as connection:
         head = f"POST /alerts HTTP/1.1\r\nAuthorization: {_BEARER['Authorization']}\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         yield connection
@@ -176,7 +175,7 @@ def test_the_end_comes_in_time_though_database_and_gateway_hang(
         HOOK_STATE_URL=database.render_as_string(hide_password=False), WPP_GATEWAY_QR_TIMEOUT="3600"
     )
     assert _send(program, alert("loja")) == 202
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    wait_until(lambda: simulator.requests("qr"), "the call")
     with mariadb.frozen(), _sent(program, payload(alert("other"))) as waiting:
         assert program.get("/-/healthy").ok
         started = time.monotonic()
@@ -191,8 +190,8 @@ def test_the_end_comes_in_time_though_database_and_gateway_hang(
         connection.execute(sa.text("UPDATE channel SET next_at = 1"))
     engine.dispose()
     # The call that was hanging has done its work all the same.
-    wait_until(lambda: _is_connected(simulator), _SECONDS, "the session to be back")
+    wait_until(lambda: _is_connected(simulator), "the session to be back")
     again = serve(HOOK_STATE_URL=database.render_as_string(hide_password=False))
-    wait_until(lambda: _attempts(again), _SECONDS, "the outcome")
+    wait_until(lambda: _attempts(again), "the outcome")
     assert _attempts(again) == {("loja", "recovered", "disconnected"): 1}
     assert len(simulator.requests("qr")) == 1

@@ -26,7 +26,6 @@ from tests.support.mortal_hooks import MortalHook
 from tests.support.probing import CHANNELS, World, shorten_waits, world_of
 from tests.support.waiting import wait_until
 
-_SECONDS = 60.0
 _HURRIED = {
     "reconnect_hook.echo.DELIVERY_SECONDS": 0.5,
     "reconnect_hook.echo.ECHO_SECONDS": 1.0,
@@ -163,10 +162,10 @@ def test_the_bounds_hold_however_often_it_is_killed(
                 took_part = Counter(itertools.chain(*pairs))
                 return sum(number >= _PER_DAY for number in took_part.values()) >= 2
 
-            wait_until(reached, _SECONDS, "two of three to be at the bound")
+            wait_until(reached, "two of three to be at the bound")
             _suspect(hook)
             left = "SELECT key FROM channel WHERE next_at IS NOT NULL"
-            wait_until(lambda: not state(tmp_path, left), _SECONDS, "nothing to be wanted")
+            wait_until(lambda: not state(tmp_path, left), "nothing to be wanted")
         carried = [(one.sender, one.receiver) for one in born if one.outgoing]
         took_part = Counter(itertools.chain(*carried))
         assert took_part.keys() == set(numbers), "no message to a foreign number"

@@ -16,10 +16,9 @@ import requests
 from reconnect_hook.metrics import HookMetrics
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.programs import Program, environment
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import server
 
-_SECONDS = 60.0
 _SIGNALLED_IN = {
     "a finalizer": """
 class Signalled:
@@ -50,7 +49,7 @@ def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=_SECONDS,
+        timeout=TIMEOUT,
     )
 
 
@@ -88,8 +87,8 @@ def hung_up(
             blocked = status.read_text().partition("SigBlk:")[2].split()[0]
             return bool(int(blocked, 16) & 1 << signal.SIGHUP - 1)
 
-        wait_until(is_blocked, _SECONDS, "the first lines of the program")
-        program.process.send_signal(signal.SIGHUP)
+        wait_until(is_blocked, "the first lines of the program")
+        program.send(signal.SIGHUP)
         assert "settings were read again" not in program.stderr
         yield program
 
@@ -99,7 +98,7 @@ def _is_hook(program: Program) -> bool:
 
 
 def test_a_hangup_while_it_starts_does_not_end_it(hung_up: Program) -> None:
-    wait_until(lambda: "were read again" in hung_up.stderr, _SECONDS, "the hangup's effect")
+    wait_until(lambda: "were read again" in hung_up.stderr, "the hangup's effect")
     assert hung_up.get("/-/healthy").status_code == 200
     shown = 'whatsapp_page_info{url="https://example.com/zap"} 1.0'
     assert (shown in hung_up.get("/metrics").text) == _is_hook(hung_up)
@@ -113,7 +112,7 @@ def test_no_body_is_awaited_without_the_token_and_guesses_are_limited(hung_up: P
     def announce(path: str, **headers: str) -> int:
         """Send the headers of a request with a body of 10 MB, and return the status."""
         where = hung_up.url.rpartition("/")[2]
-        with closing(http.client.HTTPConnection(where, timeout=_SECONDS)) as connection:
+        with closing(http.client.HTTPConnection(where, timeout=TIMEOUT)) as connection:
             connection.putrequest("POST", path)
             for name, value in {"Content-Length": "10000000", **headers}.items():
                 connection.putheader(name, value)
@@ -124,7 +123,7 @@ def test_no_body_is_awaited_without_the_token_and_guesses_are_limited(hung_up: P
     assert guessed == [401] * 5 + [429]
     right = {"Authorization": f"Bearer {TOKEN}"}
     known = b'{"version": "4", "alerts": [], "event": "none", "sessionId": "loja"}'
-    answer = requests.post(f"{hung_up.url}{taken}", known, headers=right, timeout=_SECONDS)
+    answer = requests.post(f"{hung_up.url}{taken}", known, headers=right, timeout=TIMEOUT)
     assert answer.status_code in {202, 204}
     assert announce(taken, Cookie="zapwatch=forged") == 401, "at once, without any token too"
 
@@ -132,9 +131,9 @@ def test_no_body_is_awaited_without_the_token_and_guesses_are_limited(hung_up: P
 def test_a_thread_that_dies_is_told_and_named(
     caplog: pytest.LogCaptureFixture, dead_threads: list[str]
 ) -> None:
-    server.start_thread("well", lambda: None).join(_SECONDS)
+    server.start_thread("well", lambda: None).join(TIMEOUT)
     assert dead_threads == []
-    server.start_thread("silence", lambda: sys.exit(1 // 0)).join(_SECONDS)
+    server.start_thread("silence", lambda: sys.exit(1 // 0)).join(TIMEOUT)
     assert dead_threads == ["silence"]
     assert "the thread silence has died" in caplog.text
     assert "ZeroDivisionError" in caplog.text

@@ -13,10 +13,8 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook.dashboard import qr
 from reconnect_hook.dashboard.qr import QrState, QrWatches
 from tests.support.hooks import SECRET
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.gateways.wrapper import WrapperGateway
-
-_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -30,11 +28,11 @@ class Watched:
 
     def __init__(self, simulator: Simulator) -> None:
         self.connected: list[str] = []
-        client = WrapperGateway(simulator.url, SECRET, qr_timeout=_SECONDS)
+        client = WrapperGateway(simulator.url, SECRET, qr_timeout=TIMEOUT)
         self.watches = QrWatches(client, self.connected.append)
 
     def wait_for(self, state: QrState, channel: str = "loja") -> int:
-        wait_until(lambda: self.watches.look(channel)[0] is state, _SECONDS, state)
+        wait_until(lambda: self.watches.look(channel)[0] is state, state)
         return self.watches.look(channel)[1]
 
 
@@ -45,7 +43,7 @@ def watched(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     yield Watched(simulator)
     monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 0.0)
     simulator.clear_faults()
-    wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
+    wait_until(lambda: not _asking(), "the asking to end")
 
 
 def _asking() -> list[threading.Thread]:
@@ -54,7 +52,7 @@ def _asking() -> list[threading.Thread]:
 
 def test_a_code_is_renewed_until_it_is_scanned(simulator: Simulator, watched: Watched) -> None:
     first = watched.wait_for(QrState.CODE)
-    wait_until(lambda: watched.watches.look("loja")[1] > first + 1, _SECONDS, "other codes")
+    wait_until(lambda: watched.watches.look("loja")[1] > first + 1, "other codes")
     assert watched.watches.image("loja") is not None
     assert watched.connected == []
     simulator.scan("loja")
@@ -62,7 +60,7 @@ def test_a_code_is_renewed_until_it_is_scanned(simulator: Simulator, watched: Wa
     assert watched.connected == ["loja"]
     assert watched.watches.scanned("loja")
     assert watched.watches.image("loja") is None
-    wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
+    wait_until(lambda: not _asking(), "the asking to end")
     asked = len(simulator.requests("qr"))
     assert watched.watches.look("loja")[0] is QrState.CONNECTED
     assert len(simulator.requests("qr")) == asked, "it is known"
@@ -73,7 +71,7 @@ def test_it_ends_when_nobody_looks_any_more(
 ) -> None:
     watched.wait_for(QrState.CODE)
     monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 0.2)
-    wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
+    wait_until(lambda: not _asking(), "the asking to end")
     assert watched.watches.image("loja") is None, "and the code is forgotten"
     monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 5.0)
     watched.wait_for(QrState.CODE)

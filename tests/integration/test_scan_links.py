@@ -51,7 +51,7 @@ def app(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         )
         browser = made.browser()
         browser.post("/api/reconnect/loja", headers=_BEARER)
-        wait_until(lambda: _was_repaired(browser), 30, "the repair to find a code")
+        wait_until(lambda: _was_repaired(browser), "the repair to find a code")
         yield made
         made.close()
 
@@ -63,7 +63,7 @@ def site(app: Site, simulator: Simulator) -> Iterator[Site]:
     simulator.clear_faults()
     simulator.put_channel("loja", session="unpaired", status="qr_required")
     app.clock.ahead += 6.0  # nobody looks any more
-    wait_until(lambda: not _asking(), 30, "the asking to end")
+    wait_until(lambda: not _asking(), "the asking to end")
     app.clock.ahead += 60.0  # and nothing was scanned a moment ago
 
 
@@ -109,7 +109,7 @@ def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCapt
     assert page.headers["Cache-Control"] == "no-store"
     assert path not in re.findall("<title>.*</title>", page.get_data(as_text=True))[0]
     assert _links(site)[0]["opens"] == 0, "a messenger fetches it for a preview"
-    wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", 30, "the code")
+    wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", "the code")
     image = visitor.get(f"{path}/qr")
     assert image.mimetype == "image/png"
     assert image.headers["Cache-Control"] == "no-store"
@@ -295,7 +295,7 @@ def test_fifty_visitors_make_no_more_calls_than_one(site: Site, simulator: Simul
         for visitor in visitors:
             visitor.get(f"{path}/live")
     site.browser().get("/live/qr/loja", headers=_BEARER)
-    wait_until(lambda: bool(simulator.requests("qr")), 30, "the call")
+    wait_until(lambda: bool(simulator.requests("qr")), "the call")
     assert len(simulator.requests("qr")) == 1
     simulator.clear_faults()
 
@@ -303,10 +303,10 @@ def test_fifty_visitors_make_no_more_calls_than_one(site: Site, simulator: Simul
 def test_a_scan_is_seen_by_visitor_and_operator(site: Site, simulator: Simulator) -> None:
     path = _path(_share(site))
     visitor, operator = site.browser(), site.browser()
-    wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", 30, "the code")
+    wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", "the code")
     simulator.scan("loja")
     seen = lambda: visitor.get(f"{path}/live").get_json()["state"] == "connected"  # noqa: E731
-    wait_until(seen, 30, "the scan to be seen")
+    wait_until(seen, "the scan to be seen")
     answer = operator.get("/live/qr/loja", headers=_BEARER).get_json()
     assert answer["state"] == "connected"
 
@@ -360,12 +360,12 @@ def test_no_code_is_asked_for_by_a_link_of_a_channel_that_needs_none(
         site.clock.ahead += 11.0
         return bool(visitor.get(f"{path}/live").get_json()["state"] == shown)
 
-    wait_until(seen, 60, "the page to know the channel")
+    wait_until(seen, "the page to know the channel")
     visitor.get(f"{path}/qr")
     if channel == "gone":
         asked = visitor.post(f"{path}/pair", data={"phone": "+55 00 90000-0001"})
         assert asked.status_code == 404
-    wait_until(lambda: not _asking(), 30, "the asking to end")
+    wait_until(lambda: not _asking(), "the asking to end")
     assert {call["operation"] for call in simulator.requests()} <= {"list"}
 
 
@@ -413,10 +413,10 @@ def test_the_number_that_the_gateway_tells_is_filled_in_for_the_operator_alone(
         answer = operator.get("/api/channels/vendas")
         return answer.get_json().get("status")
 
-    wait_until(lambda: status() == "connected", 30, "the list")
+    wait_until(lambda: status() == "connected", "the list")
     simulator.unpair("vendas")
     operator.post("/api/reconnect/vendas")
-    wait_until(lambda: status() == "needs-scan", 60, "the repair to find a code")
+    wait_until(lambda: status() == "needs-scan", "the repair to find a code")
     number = simulator.number("vendas")
     page = operator.get("/channels/vendas").get_data(as_text=True)
     assert f'value="+{number}"' in page

@@ -21,10 +21,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.programs import environment
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.front import Answer, Front, LoginThrottle
 
-_SECONDS = 60.0
 _PROGRAM = """
 import sys, threading
 import zapwatch.front
@@ -90,7 +89,7 @@ class Served:
         connection = socket.socket()
         if receive_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.settimeout(_SECONDS)
+        connection.settimeout(TIMEOUT)
         connection.connect(self._where)
         return connection
 
@@ -188,7 +187,7 @@ def test_who_does_not_read_is_cut_off(impatient: Served) -> None:
             found = Path("/proc/net/tcp").read_text().splitlines()
             return not any(f":{port:04X} 01 " in line.split(None, 2)[2] for line in found)
 
-        wait_until(is_gone, _SECONDS, "the server's end of the connection to be gone")
+        wait_until(is_gone, "the server's end of the connection to be gone")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_who_does_not_read_is_cut_off(impatient: Served) -> None:
 def test_a_head_must_be_complete_in_time(impatient: Served, begun: bytes, drip: bytes) -> None:
     with impatient.connect() as slow:
         slow.sendall(begun)
-        wait_until(_is_cut_off(slow, drip), 20, "the end, though a byte may come now and then")
+        wait_until(_is_cut_off(slow, drip), "the end, though a byte may come now and then")
 
 
 @pytest.mark.parametrize("head", [b"", _RIGHT], ids=["stranger", "known"])
@@ -269,9 +268,7 @@ def test_all_unfinished_bodies_together_are_bounded(served: Served) -> None:
             with suppress(OSError):
                 head = _POST % (b"/echo", 10_000_000, _RIGHT)
                 connection.sendall(head + b"x" * 9_999_999)
-        wait_until(
-            lambda: sum(map(_is_refused, connections)) >= 5, _SECONDS, "some of them to be refused"
-        )
+        wait_until(lambda: sum(map(_is_refused, connections)) >= 5, "some of them to be refused")
         assert served.memory() - before < 150
 
 
@@ -407,7 +404,7 @@ def test_urgent_requests_that_wait_are_answered_together_up_to_a_limit(
     def together(environs: Sequence[object]) -> list[Answer | None]:
         batches.append(len(environs))
         waiting = front._of_urgent._waiting
-        wait_until(lambda: sum(batches) + waiting.qsize() == 7, 30, "the others to wait")
+        wait_until(lambda: sum(batches) + waiting.qsize() == 7, "the others to wait")
         if sum(batches) == 7:
             raise ValueError("no request may fail because of this")
         return [Answer(200, [], b""), *[None] * (len(environs) - 1)]
@@ -459,5 +456,5 @@ def test_it_ends_in_time_though_requests_hang_and_nobody_reads(
         served.get("/-/healthy")
         began = time.monotonic()
         served.process.send_signal(number)
-        assert served.process.wait(_SECONDS) == 0
+        assert served.process.wait(TIMEOUT) == 0
         assert time.monotonic() - began < 10

@@ -14,11 +14,10 @@ from tests.support.alerts import alert, payload
 from tests.support.gateways import Gateways
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, run_here
-from tests.support.waiting import wait_until
+from tests.support.programs import Fork, Program, run_here
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import __version__
 
-_SECONDS = 60.0
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -37,7 +36,7 @@ def systemd(tmp_path: Path) -> Iterator[NotifySocket]:
 def _reload(program: Program, systemd: NotifySocket) -> str:
     """Send SIGHUP, wait for the end of it, and return the line that tells of it."""
     before, ready = len(program.lines), systemd.told.count("READY=1")
-    program.process.send_signal(signal.SIGHUP)
+    program.send(signal.SIGHUP)
     systemd.wait_for("READY=1", ready + 1)
     begun = [told for told in systemd.told if told.startswith("RELOADING=1\nMONOTONIC_USEC=")]
     assert len(begun) == ready, "each is told, after the first READY=1"
@@ -47,7 +46,7 @@ def _reload(program: Program, systemd: NotifySocket) -> str:
 
 def _post(program: Program, *alerts: object) -> dict[str, int]:
     answer = requests.post(
-        f"{program.url}/alerts", data=payload(*alerts), headers=_BEARER, timeout=_SECONDS
+        f"{program.url}/alerts", data=payload(*alerts), headers=_BEARER, timeout=TIMEOUT
     )
     assert answer.status_code == 202
     return dict(answer.json())
@@ -63,23 +62,23 @@ def _post(program: Program, *alerts: object) -> dict[str, int]:
 def test_a_program_shows_its_settings_and_reloads_them_over_http(
     gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...], name: str
 ) -> None:
-    with Program(tmp_path, *arguments, settings=gateways.settings()) as program:
+    with Fork(tmp_path, *arguments, settings=gateways.settings()) as program:
         url = f"{program.url}/-/reload"
 
         def reload() -> requests.Response:
-            return requests.post(url, headers=_BEARER, timeout=_SECONDS)
+            return requests.post(url, headers=_BEARER, timeout=TIMEOUT)
 
         def value(metric: str) -> float | None:
             return program.metrics().get(f"{name}_config_last_reload_{metric}")
 
         def shown() -> dict[str, str]:
-            page = requests.get(f"{program.url}/-/settings", headers=_BEARER, timeout=_SECONDS)
+            page = requests.get(f"{program.url}/-/settings", headers=_BEARER, timeout=TIMEOUT)
             return {row["name"]: row["value"] for row in page.json()["settings"]}
 
         if arguments[0] == "reconnect_hook":
             for headers in ({}, {"Authorization": "Bearer wrong"}):
-                asked = requests.post(url, headers=headers, timeout=_SECONDS)
-                read = requests.get(f"{program.url}/-/settings", headers=headers, timeout=_SECONDS)
+                asked = requests.post(url, headers=headers, timeout=TIMEOUT)
+                read = requests.get(f"{program.url}/-/settings", headers=headers, timeout=TIMEOUT)
                 assert (asked.status_code, read.status_code) == (401, 401)
             assert "settings" not in program.stderr
         accepted_at = value("success_timestamp_seconds")
@@ -91,14 +90,14 @@ def test_a_program_shows_its_settings_and_reloads_them_over_http(
         refused = reload()
         assert refused.status_code == 500
         assert "two gateways are called a" in refused.text
-        wait_until(lambda: value("successful") == 0, _SECONDS, "the metric")
+        wait_until(lambda: value("successful") == 0, "the metric")
         assert value("success_timestamp_seconds") == accepted_at
         gateways.write("a")
         assert "b: type" in shown()
         assert reload().status_code == 200
-        wait_until(lambda: value("successful") == 1, _SECONDS, "the metric")
+        wait_until(lambda: value("successful") == 1, "the metric")
         assert "b: type" not in shown()
-        assert requests.get(url, timeout=_SECONDS).status_code == 405
+        assert requests.get(url, timeout=TIMEOUT).status_code == 405
         assert not any(secret in str(shown()) for secret in (SECRET, TOKEN))
 
 
@@ -106,10 +105,10 @@ def test_an_exporter_beyond_loopback_does_not_reload_over_http(
     gateways: Gateways, tmp_path: Path
 ) -> None:
     settings = {**gateways.settings(), "EXPORTER_LISTEN": "0.0.0.0:0"}
-    with Program(tmp_path, "exporter", settings=settings) as exporter:
+    with Fork(tmp_path, "exporter", settings=settings) as exporter:
         url = exporter.url.replace("0.0.0.0", "127.0.0.1")
-        assert requests.post(f"{url}/-/reload", timeout=_SECONDS).status_code == 404
-        assert requests.get(f"{url}/-/settings", timeout=_SECONDS).status_code == 404
+        assert requests.post(f"{url}/-/reload", timeout=TIMEOUT).status_code == 404
+        assert requests.get(f"{url}/-/settings", timeout=TIMEOUT).status_code == 404
 
 
 # The exporter.
@@ -117,21 +116,20 @@ def test_an_exporter_beyond_loopback_does_not_reload_over_http(
 
 def _wait_for_polls(gateways: Gateways) -> None:
     gateways.of["b"].clear_requests()
-    wait_until(lambda: len(gateways.of["b"].requests("list")) > 9, _SECONDS, "polls of b")
+    wait_until(lambda: len(gateways.of["b"].requests("list")) > 9, "polls of b")
 
 
 def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
     gateways: Gateways, tmp_path: Path
 ) -> None:
-    with Program(tmp_path, "exporter", settings=gateways.settings()) as exporter:
+    with Fork(tmp_path, "exporter", settings=gateways.settings()) as exporter:
         gateways.of["a"].drop("loja")
-        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "both lists")
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, "both lists")
         wait_until(
             lambda: (
                 exporter.metrics().all("whatsapp_channel_connected")
                 == {("loja", "a"): 0.0, ("loja", "b"): 1.0}
             ),
-            _SECONDS,
             "the state of each",
         )
         assert exporter.metrics().all("whatsapp_exporter_build_info") == {(__version__,): 1}
@@ -139,9 +137,7 @@ def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
         # Counted before it begins to hang: a call that hangs is the last for a long time.
         calls = len(gateways.of["a"].requests("list"))
         gateways.of["a"].fault("list", "hang")
-        wait_until(
-            lambda: len(gateways.of["a"].requests("list")) > calls, _SECONDS, "a call that hangs"
-        )
+        wait_until(lambda: len(gateways.of["a"].requests("list")) > calls, "a call that hangs")
         _wait_for_polls(gateways)
         calls = len(gateways.of["a"].requests("list"))
         _wait_for_polls(gateways)
@@ -149,13 +145,12 @@ def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
         gateways.of["b"].drop("loja")
         wait_until(
             lambda: exporter.metrics().get("whatsapp_channel_connected", gateway="b") == 0,
-            _SECONDS,
             "a drop elsewhere",
         )
 
         gateways.of["b"].fault("list", "unauthorized")
         told = ' level=warning logger=exporter.b msg="channel list cannot be read: unauthorized'
-        wait_until(lambda: told in exporter.stderr, _SECONDS, "which gateway it is")
+        wait_until(lambda: told in exporter.stderr, "which gateway it is")
         assert SECRET not in exporter.stderr
 
 
@@ -167,9 +162,9 @@ def test_the_exporter_follows_the_file_on_sighup(
     settings = {**gateways.settings(**systemd.settings()), "EXPORTER_POLL_SECONDS": ""}
     gateways.write("a")
     options = ("exporter", "--env-file", str(env_file))
-    with Program(tmp_path, *options, settings=settings) as exporter:
+    with Fork(tmp_path, *options, settings=settings) as exporter:
         systemd.wait_for("READY=1")
-        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "the list")
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, "the list")
         assert _reload(exporter, systemd) == "settings were read again: nothing has changed"
 
         gateways.write("a", "b", a_silent_hours="9")
@@ -181,7 +176,6 @@ def test_the_exporter_follows_the_file_on_sighup(
                 exporter.metrics().all(threshold)
                 == {("loja", "a"): 9 * 3600, ("loja", "b"): 4 * 3600}
             ),
-            _SECONDS,
             "what has changed and what is new",
         )
 
@@ -211,26 +205,20 @@ def test_the_exporter_follows_the_file_on_sighup(
 def test_a_changed_gateway_is_watched_as_before_until_its_new_settings_were_tried(
     gateways: Gateways, tmp_path: Path, systemd: NotifySocket
 ) -> None:
-    with Program(
-        tmp_path, "exporter", settings=gateways.settings(**systemd.settings())
-    ) as exporter:
+    with Fork(tmp_path, "exporter", settings=gateways.settings(**systemd.settings())) as exporter:
         systemd.wait_for("READY=1")
-        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "both lists")
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, "both lists")
         calls = len(gateways.of["a"].requests("list"))
         gateways.of["a"].fault("list", "hang")
-        wait_until(
-            lambda: len(gateways.of["a"].requests("list")) > calls, _SECONDS, "a call that hangs"
-        )
+        wait_until(lambda: len(gateways.of["a"].requests("list")) > calls, "a call that hangs")
         gateways.write("a", "b", a_timeout="20")
         assert _reload(exporter, systemd) == "settings were read again: changed a (timeout)"
-        wait_until(
-            lambda: len(gateways.of["a"].requests("list")) > calls + 1, _SECONDS, "the first try"
-        )
+        wait_until(lambda: len(gateways.of["a"].requests("list")) > calls + 1, "the first try")
         up = "whatsapp_channel_connected"
         assert exporter.metrics().get(up, gateway="a") == 1, "there is no gap"
         gateways.of["a"].clear_faults()
         gateways.of["a"].drop("loja")
-        wait_until(lambda: exporter.metrics().get(up, gateway="a") == 0, _SECONDS, "the new one")
+        wait_until(lambda: exporter.metrics().get(up, gateway="a") == 0, "the new one")
 
 
 def test_what_was_learned_is_explained_for_each_or_for_one(
@@ -263,11 +251,11 @@ def test_a_gateway_that_hangs_holds_up_no_repair_of_another(
             simulator.drop(channel)
     gateways.of["a"].fault("qr", "hang")
     settings = gateways.settings(RECONNECT_WORKERS="2", RECONNECT_VERIFY_SECONDS="30")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
         of_a = [alert(channel, gateway="a") for channel in channels]
         of_b = [alert(channel, gateway="b") for channel in channels]
         assert _post(hook, *of_a)["accepted"] == 3
-        wait_until(lambda: len(gateways.of["a"].requests("qr")) == 2, _SECONDS, "busy workers")
+        wait_until(lambda: len(gateways.of["a"].requests("qr")) == 2, "busy workers")
         assert _post(hook, *of_b, alert("loja", gateway="c")) == {
             "accepted": 3,
             "coalesced": 0,
@@ -277,7 +265,6 @@ def test_a_gateway_that_hangs_holds_up_no_repair_of_another(
         attempts = "whatsapp_reconnect_attempts_total"
         wait_until(
             lambda: len(hook.metrics().all(attempts, gateway="b", outcome="reconnected")) == 3,
-            _SECONDS,
             "the repairs elsewhere",
         )
         now = hook.metrics()
@@ -292,25 +279,25 @@ def test_the_hook_follows_the_file_on_sighup_and_loses_nothing(
     gateways: Gateways, tmp_path: Path, systemd: NotifySocket
 ) -> None:
     settings = gateways.settings(**systemd.settings(), RECONNECT_VERIFY_SECONDS="30")
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
         systemd.wait_for("READY=1")
         for name in ("a", "b"):
             gateways.of[name].drop("loja")
         gateways.of["b"].fault("qr", "hang")
         assert _post(hook, alert(gateway="b"))["accepted"] == 1
-        wait_until(lambda: gateways.of["b"].requests("qr"), _SECONDS, "a repair that hangs")
+        wait_until(lambda: gateways.of["b"].requests("qr"), "a repair that hangs")
 
         gateways.write("b", b_qr_timeout="45")
         line = _reload(hook, systemd)
         assert line == "settings were read again: removed a; changed b (qr_timeout)"
-        wait_until(lambda: len(gateways.of["b"].requests("qr")) == 2, _SECONDS, "it begins anew")
+        wait_until(lambda: len(gateways.of["b"].requests("qr")) == 2, "it begins anew")
         assert _post(hook, alert(gateway="a"))["ignored"] == 1
         assert not hook.metrics().all(
             "whatsapp_gateway_request_duration_seconds_count", gateway="a"
         )
         gateways.of["b"].clear_faults()
         ended = "SELECT gateway FROM repair_log WHERE outcome = 'reconnected'"
-        wait_until(lambda: state(tmp_path, ended) == [("b",)], _SECONDS, "its end")
+        wait_until(lambda: state(tmp_path, ended) == [("b",)], "its end")
         assert len(log_lines(tmp_path)) == 1
 
         gateways.write("a", "a")
@@ -320,7 +307,7 @@ def test_the_hook_follows_the_file_on_sighup_and_loses_nothing(
         gateways.write("a", "b")
         assert _reload(hook, systemd).startswith("settings were read again: added a; changed b (")
         assert _post(hook, alert(gateway="a"))["accepted"] == 1
-        wait_until(lambda: len(log_lines(tmp_path)) == 2, _SECONDS, "a repair of the new one")
+        wait_until(lambda: len(log_lines(tmp_path)) == 2, "a repair of the new one")
         assert " channel=loja reason=disconnected action=getQr " in log_lines(tmp_path)[1]
 
 

@@ -15,7 +15,7 @@ import pytest
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, environment
+from tests.support.programs import Fork, environment
 from tests.support.raw_server import Conversation, RawServer, Talk, answering
 from tests.support.waiting import wait_until
 
@@ -41,7 +41,7 @@ def test_a_program_is_ready_works_and_ends(
 ) -> None:
     with SimulatorServer(SECRET) as gateway:
         settings = hook_settings(gateway.url, EXPORTER_LISTEN="[::]:0", **systemd.settings(0.5))
-        with Program(tmp_path, *program, settings=settings) as running:
+        with Fork(tmp_path, *program, settings=settings) as running:
             systemd.wait_for("WATCHDOG=1", 3)
             assert systemd.told[0] == "READY=1"
             assert systemd.told.count("READY=1") == 1
@@ -56,7 +56,7 @@ def test_without_a_watchdog_it_is_said_once(
     settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0")
     # A watchdog that waits for another process, such as this one's parent.
     settings |= {**systemd.settings(0.5), "WATCHDOG_PID": str(os.getpid())}
-    with Program(tmp_path, *program, settings=settings) as running:
+    with Fork(tmp_path, *program, settings=settings) as running:
         systemd.wait_for("READY=1")
         running.end()
         assert systemd.told == ["READY=1", "STOPPING=1"]
@@ -106,15 +106,15 @@ def test_a_server_that_no_longer_answers_is_not_vouched_for_until_it_does_again(
         RawServer(talk) as server,
         _vouching(server.url, systemd.settings(0.3)),
     ):
-        wait_until(lambda: len(server.requests) > 2, 60, "it to be asked in vain")
+        wait_until(lambda: len(server.requests) > 2, "it to be asked in vain")
         assert systemd.told == [], "it is not ready yet"
         well = True
         systemd.wait_for("WATCHDOG=1")
         well = False
         asked = len(server.requests)
-        wait_until(lambda: len(server.requests) > asked + 1, 60, "it to be asked in vain")
+        wait_until(lambda: len(server.requests) > asked + 1, "it to be asked in vain")
         before = len(systemd.told)
-        wait_until(lambda: len(server.requests) > asked + 4, 60, "it to be asked in vain")
+        wait_until(lambda: len(server.requests) > asked + 4, "it to be asked in vain")
         assert len(systemd.told) == before
         well = True
         systemd.wait_for("WATCHDOG=1", systemd.told.count("WATCHDOG=1") + 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from reconnect_hook.schema import VERSION_TABLE, metadata, open_state
-from tests.support.programs import environment
+from tests.support.programs import FORKS
+from tests.support.waiting import TIMEOUT
 from zapwatch.db import StateError
 
 
@@ -99,33 +98,13 @@ def test_the_very_first_tables_are_refused_as_well(url: sa.URL, engine: sa.Engin
         open_state(url)
 
 
-_OPEN = """
-import sys
-import sqlalchemy as sa
-from reconnect_hook.schema import open_state
-url = sa.make_url(sys.argv[1])
-sys.stdin.readline()
-open_state(url).close()
-"""
-
-
 def test_programs_that_start_at_once_upgrade_once(url: sa.URL, engine: sa.Engine) -> None:
-    text = url.render_as_string(hide_password=False)
-    programs = [
-        subprocess.Popen(
-            [sys.executable, "-c", _OPEN, text],
-            env=environment({}),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(4)
-    ]
-    try:
-        ends = [program.communicate(b"\n", timeout=60)[1] for program in programs]
-    finally:
-        for program in programs:
-            program.kill()
-    assert ends == [b""] * 4
+    programs = [FORKS.Process(target=open_state, args=(url,), daemon=True) for _ in range(4)]
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join(TIMEOUT)
+    assert [program.exitcode for program in programs] == [0] * 4
     _check(engine)
 
 

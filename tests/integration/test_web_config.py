@@ -23,15 +23,14 @@ from tests.support.alerts import alert, payload
 from tests.support.certificates import self_signed, signed
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, environment, run_here
+from tests.support.programs import Fork, Program, environment, run_here
 from tests.support.prometheus import Prometheus
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.files import read_web_config
 
 _PASSWORD = "not-a-real-password"
 _LOGIN = ("prometheus", _PASSWORD)
-_SECONDS = 60.0
 
 
 def _hash(password: str) -> str:
@@ -66,13 +65,13 @@ def _settings(simulator: Simulator, path: Path, **more: str) -> dict[str, str]:
 
 def _status(program: Program, path: str, verify: Path, **more: Any) -> int:
     url = f"{program.url}{path}"
-    return requests.get(url, verify=str(verify), timeout=_SECONDS, **more).status_code
+    return requests.get(url, verify=str(verify), timeout=TIMEOUT, **more).status_code
 
 
 def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path, simulator: Simulator) -> None:
     certificate, _ = self_signed(tmp_path)
     settings = _settings(simulator, _write(tmp_path, _config()))
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         assert program.url.startswith("https://127.0.0.1:")
         assert _status(program, "/metrics", certificate) == 401
         guesses = (("prometheus", "x"), ("x", _PASSWORD)) * 3
@@ -87,7 +86,7 @@ def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path, simulator: 
         }
         target = program.url.removeprefix("https://")
         with Prometheus(tmp_path, target, **job) as prometheus:
-            wait_until(lambda: prometheus.query("whatsapp_gateway_up == 1"), _SECONDS, "the scrape")
+            wait_until(lambda: prometheus.query("whatsapp_gateway_up == 1"), "the scrape")
 
 
 def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
@@ -95,7 +94,7 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
 ) -> None:
     certificate, _ = self_signed(tmp_path)
     settings = _settings(simulator, _write(tmp_path, _config()))
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         for headers, status in ((bearer, 202), ({"Authorization": "Bearer x"}, 401)):
             answer = requests.post(
@@ -103,7 +102,7 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
                 payload(),
                 headers=headers,
                 verify=str(certificate),
-                timeout=_SECONDS,
+                timeout=TIMEOUT,
             )
             assert answer.status_code == status
         guess = {"Authorization": "Bearer x"}
@@ -119,9 +118,9 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
         with requests.Session() as browser:
             browser.auth, browser.trust_env = _LOGIN, False
             browser.verify = str(certificate)
-            browser.post(f"{program.url}/login", {"token": TOKEN}, timeout=_SECONDS)
+            browser.post(f"{program.url}/login", {"token": TOKEN}, timeout=TIMEOUT)
             assert browser.cookies
-            page = browser.get(program.url, allow_redirects=False, timeout=_SECONDS)
+            page = browser.get(program.url, allow_redirects=False, timeout=TIMEOUT)
             assert page.status_code == 200
 
 
@@ -142,7 +141,7 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
             f"{name}_PASSWORD_FILE": str(tmp_path / "password"),
             f"{name}_CA_FILE": str(certificate),
         }
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
         _write_configurations(tmp_path, hook.url)
 
         def troubles() -> list[str]:
@@ -150,11 +149,11 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
                 f"{hook.url}/api/channels",
                 auth=("anybody", TOKEN),
                 verify=str(certificate),
-                timeout=_SECONDS,
+                timeout=TIMEOUT,
             )
             return [one for one in answer.json()["troubles"] if one.upper() in at]
 
-        wait_until(lambda: len(troubles()) == 2, _SECONDS, "both to be missed")
+        wait_until(lambda: len(troubles()) == 2, "both to be missed")
         children = Children(tmp_path)
         alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
         for name, program, flag in (
@@ -171,16 +170,16 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
             more = ["--cluster.listen-address="] if name == "ALERTMANAGER" else []
             children.start(name, [*command, *more], os.environ)
         try:
-            wait_until(lambda: not troubles(), _SECONDS, "both to be read")
+            wait_until(lambda: not troubles(), "both to be read")
             # Alertmanager posts over TLS, with the token as the password of some user.
             requests.post(
                 f"https://{at['ALERTMANAGER']}/api/v2/alerts",
                 json=[{"labels": alert()["labels"]}],
                 auth=_LOGIN,
                 verify=str(certificate),
-                timeout=_SECONDS,
+                timeout=TIMEOUT,
             ).raise_for_status()
-            wait_until(lambda: log_lines(tmp_path), _SECONDS, "the alert to be taken")
+            wait_until(lambda: log_lines(tmp_path), "the alert to be taken")
         finally:
             children.stop()
 
@@ -209,10 +208,10 @@ def test_certificates_and_users_are_read_again_when_they_change(
     old = tmp_path / "old.pem"
     shutil.copy(tmp_path / "certificate.pem", old)
     settings = _settings(simulator, _write(tmp_path, _config()))
-    with Program(tmp_path, "exporter", settings=settings) as program:
+    with Fork(tmp_path, "exporter", settings=settings) as program:
         assert _status(program, "/metrics", old, auth=_LOGIN) == 200
         (tmp_path / "web.yml").write_text("basic_auth_users: {a: not-a-hash}")
-        wait_until(lambda: "stay as they are" in program.stderr, _SECONDS, "the refusal")
+        wait_until(lambda: "stay as they are" in program.stderr, "the refusal")
         assert _status(program, "/metrics", old, auth=_LOGIN) == 200
         for path in self_signed(tmp_path / "new"):
             shutil.copy(path, tmp_path / path.name)
@@ -225,8 +224,8 @@ def test_certificates_and_users_are_read_again_when_they_change(
             except requests.exceptions.ConnectionError:
                 return False
 
-        wait_until(lambda: is_new("another", 200), _SECONDS, "the new certificate and password")
-        wait_until(lambda: is_new(_PASSWORD, 401), _SECONDS, "the old password to be refused")
+        wait_until(lambda: is_new("another", 200), "the new certificate and password")
+        wait_until(lambda: is_new(_PASSWORD, 401), "the old password to be refused")
         assert program.end() == 0
 
 
@@ -241,7 +240,7 @@ def test_clients_may_need_a_certificate_and_systemd_sees_that_it_answers(
     with NotifySocket(tmp_path / "notify") as systemd:
         more = systemd.settings(0.5)
         settings = _settings(simulator, _write(tmp_path, config), **more)
-        with Program(tmp_path, "exporter", settings=settings) as program:
+        with Fork(tmp_path, "exporter", settings=settings) as program:
             systemd.wait_for("WATCHDOG=1", 2)
             with pytest.raises(requests.exceptions.ConnectionError):
                 _status(program, "/-/healthy", certificate)

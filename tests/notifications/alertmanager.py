@@ -19,7 +19,6 @@ from zapwatch.config import Listen
 
 ADDRESS = "https://zapwatch.example.com"
 ZONE = "America/Sao_Paulo"
-_START_SECONDS = 30.0
 
 
 class Alertmanager:
@@ -78,7 +77,7 @@ class Alertmanager:
             {**os.environ, "TZ": ZONE},
         )
         try:
-            wait_until(self._is_ready, _START_SECONDS, "Alertmanager to be ready")
+            wait_until(self._is_ready, "Alertmanager to be ready")
         except BaseException:
             self._children.stop()
             raise

@@ -34,21 +34,21 @@ def test_an_episode_makes_one_message_and_its_end_another(tmp_path: Path) -> Non
         lasting = alert("WhatsAppChannelNeedsQrScan", "lasting")
         alertmanager.post(brief, lasting)
         alertmanager.post(over(brief))
-        wait_until(told, 30, "the message about the lasting one")
+        wait_until(told, "the message about the lasting one")
 
         # Another channel, and one more complaint about the same one: nothing of it is news.
         other = alert("WhatsAppChannelNeedsQrScan", "other")
         failing = alert("WhatsAppReconnectFailing", "lasting")
         alertmanager.post(lasting, failing, other)
-        wait_until(lambda: len(told()) == 2, 30, "the message about the other one")
+        wait_until(lambda: len(told()) == 2, "the message about the other one")
         assert told() == ["lasting: scan the QR code", "other: scan the QR code"]
 
         alertmanager.post(over(failing))
         alertmanager.post(over(lasting))
-        wait_until(lambda: len(told()) == 3, 30, "the message that it is over")
+        wait_until(lambda: len(told()) == 3, "the message that it is over")
         # By the time of this one, any message that is not wanted has come too.
         alertmanager.post(alert("WhatsAppMessageLogDown"))
-        wait_until(lambda: min(inbox.counts) == 4, 30, "the message about the log")
+        wait_until(lambda: min(inbox.counts) == 4, "the message about the log")
     ended = told()[2]
     assert ended.startswith("lasting: no longer needs a QR code")
     assert told()[3] == "The message table of wpp cannot be read"

@@ -100,7 +100,7 @@ def _wait_for(inbox: Inbox, marks: dict[str, str]) -> None:
     def missing() -> list[str]:
         return [mark for mark in marks.values() if _message(inbox, mark) is None]
 
-    wait_until(lambda: not missing(), 60, "a message of every case")
+    wait_until(lambda: not missing(), "a message of every case")
 
 
 def _message(inbox: Inbox, mark: str) -> Message | None:

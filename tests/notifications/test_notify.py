@@ -172,7 +172,7 @@ def test_the_button_sends_a_test_message(page: Site, inbox: Inbox) -> None:
     assert answer.status_code == 303
     assert "has the test message" in _shown(page, answer.headers["Location"])
     after = tuple(count + 1 for count in before)
-    wait_until(lambda: inbox.counts == after, 30, "the test message everywhere")
+    wait_until(lambda: inbox.counts == after, "the test message everywhere")
 
 
 def test_the_page_says_whether_anybody_is_told(page: Site, alertmanager: Alertmanager) -> None:

@@ -19,8 +19,6 @@ from tests.support.loop import SECRET, free
 from tests.support.node import HEARTBEAT, STORE, Node, text
 from tests.support.waiting import wait_until
 
-_SECONDS = 90.0  # timeout for the slowest machine
-
 
 class Cluster:
     """All programs of one test; ``channels`` exist from the start.
@@ -82,7 +80,7 @@ class Cluster:
 
     @staticmethod
     def wait_for(condition: Callable[[], object], what: str) -> None:
-        wait_until(condition, _SECONDS, what)
+        wait_until(condition, what)
 
     def wait_until_joined(self) -> None:
         self.wait_for(

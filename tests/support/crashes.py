@@ -27,7 +27,6 @@ _SLOW_SECONDS = 0.05  # duration of a getQr call, long enough for kills during c
 _LIFE_SECONDS = 0.3  # maximum from the first answer to the kill
 _CLOCK_SECONDS = 0.05  # maximum delay of times recorded here
 _TRANSACTION_SECONDS = 15.0  # maximum of one, including waits for locks
-_SECONDS = 60.0
 
 
 @dataclass
@@ -132,7 +131,7 @@ def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int)
             simulator.faults.clear()
             engine = sa.create_engine(state_url)
             left = "SELECT channel FROM channel WHERE next_at IS NOT NULL"
-            wait_until(lambda: not _read(engine, left), _SECONDS, "the queue to be empty")
+            wait_until(lambda: not _read(engine, left), "the queue to be empty")
             ended = "SELECT channel, accepted_at, finished_at, outcome FROM repair_log"
             rows = _read(engine, ended)
             engine.dispose()

@@ -21,8 +21,8 @@ import requests
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
-from tests.support.programs import Program, environment
-from tests.support.waiting import wait_until
+from tests.support.programs import Fork, environment
+from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.channels import channel_key, key_meant
 
 _CHANNELS = ("loja", "Pixel12 Digital", "ação/1")
@@ -32,7 +32,6 @@ _CHECKS = (
     *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
     *("response_schema_conformance", "ignored_auth"),
 )
-_SECONDS = 120.0
 _METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
 _PATHS = (
     "/", "/alerts", "/metrics", "/-/healthy", "/-/ready", "/-/settings", "/login", "/openapi.yaml",
@@ -80,12 +79,12 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
         for name in _CHANNELS:
             simulator.gateway.put(name, {"session": "dead"})
         settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
-        with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
+        with Fork(folder, "reconnect_hook", "serve", settings=settings) as hook:
             _by_description(hook.url, examples, findings)
             # Schemathesis may have paused listed channels, and may request their repair.
             for name in _CHANNELS:
                 url = f"{hook.url}/api/resume/{quote(name, safe='')}"
-                requests.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=_SECONDS)
+                requests.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=TIMEOUT)
             simulator.gateway.put(_NEVER_NAMED, {"session": "dead"})
             deserved = _by_hand(hook.url, payloads, findings)
             _anywhere(hook.url, payloads // 4, findings)
@@ -94,13 +93,12 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
                     hook.metrics().get("whatsapp_reconnect_queue_length") == 0
                     and hook.metrics().get("whatsapp_reconnect_in_flight") == 0
                 ),
-                _SECONDS,
                 "all repairs to end",
             )
             said = hook.stderr
         settings |= {"EXPORTER_LISTEN": "127.0.0.1:0", "MESSAGE_SOURCE": "events"}
         settings |= {"MESSAGES_TOKEN": f"{TOKEN}-of-events"}
-        with Program(folder, "exporter", settings=settings) as exporter:
+        with Fork(folder, "exporter", settings=settings) as exporter:
             _anywhere(exporter.url, payloads // 4, findings)
             said += exporter.stderr
         called = {call["channel"] for call in simulator.calls() if call["operation"] != "list"}
@@ -148,7 +146,7 @@ def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
             token = TOKEN if right else chance.choice(["", TOKEN[:-1], TOKEN + "x", "\xff"])
             bearer = f"Bearer {token}".encode("latin-1")
             headers: dict[str, str | bytes] = {"Authorization": bearer, **forwarded()}
-            answer = session.post(f"{url}/alerts", body, headers=headers, timeout=_SECONDS)
+            answer = session.post(f"{url}/alerts", body, headers=headers, timeout=TIMEOUT)
             findings.count(answer.status_code)
             wanted = _wanted(body) if right else None
             expected = 401 if not right else 400 if wanted is None else 202
@@ -177,7 +175,7 @@ def _anywhere(url: str, wanted: int, findings: Findings) -> None:
             path = chance.choice(_PATHS) + chance.choice(_ODD_ENDS)
             body = _bend(chance, payload(_alert(chance))) if method == "POST" else None
             answer = session.request(
-                method, f"{url}{path}", data=body, headers=headers, timeout=_SECONDS
+                method, f"{url}{path}", data=body, headers=headers, timeout=TIMEOUT
             )
             findings.count(answer.status_code)
             if answer.status_code >= 500 and answer.status_code != 503:

@@ -12,9 +12,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
 from reconnect_hook import dashboard as package
-
-WAIT_MS = 30_000
-"""Timeout for elements to appear on the slowest machine."""
+from tests.support.waiting import TIMEOUT
 
 WORLD_TOKEN = "the-token-of-the-tests"
 CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
@@ -80,7 +78,7 @@ def window(browser: Browser, look: Look, url: str) -> Iterator[Page]:
         timezone_id="America/Sao_Paulo",
         reduced_motion="reduce",
     )
-    context.set_default_timeout(WAIT_MS)
+    context.set_default_timeout(TIMEOUT * 1000)
     try:
         page = context.new_page()
         said: list[str] = []

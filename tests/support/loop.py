@@ -143,14 +143,14 @@ class World:
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
 
-    def wait_for_event(self, kind: str, channel: str, what: str, seconds: float = 60.0) -> Event:
+    def wait_for_event(self, kind: str, channel: str, what: str) -> Event:
         def find() -> Event | None:
             self.loop.children.check()
             self.seen += self._events.new(time.time())
             wanted = (kind, channel, what)
             return next((e for e in self.seen if (e.kind, e.channel, e.what) == wanted), None)
 
-        found = wait_until(find, seconds, f"{kind} {what} of {channel or 'the gateway'}")
+        found = wait_until(find, f"{kind} {what} of {channel or 'the gateway'}")
         assert found is not None
         return found
 
@@ -162,7 +162,7 @@ class World:
             lines = [line for line in path.read_text().splitlines() if " logger=people " in line]
             return next((line for line in lines if text in line), None)
 
-        found = wait_until(find, 60, f"people to be told: {text}")
+        found = wait_until(find, f"people to be told: {text}")
         assert found is not None
         return found
 
@@ -179,7 +179,7 @@ class World:
             for channel in self._channels:
                 self.simulator.put_channel(channel, reconnect_seconds=1.0, zombie=self._zombies)
             running.enter_context(self.loop).wait_until_ready()
-            wait_until(self._all_heard, 60, "Prometheus to know a message of each channel")
+            wait_until(self._all_heard, "Prometheus to know a message of each channel")
             self._running = running.pop_all()
         return self
 

@@ -11,12 +11,11 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 
 CHECKOUT = "/srv/zapwatch"
 """Path of the checkout on the machine: a writable copy."""
 
-_SECONDS = 120.0
 _BOOT = """
 set -eu
 machine=$1 checkout=$2
@@ -86,18 +85,18 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS,
+            timeout=TIMEOUT,
         )
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done
 
     def read(self, path: str) -> bytes:
         return subprocess.run(
-            self._command(f"cat {path}"), capture_output=True, check=True, timeout=_SECONDS
+            self._command(f"cat {path}"), capture_output=True, check=True, timeout=TIMEOUT
         ).stdout
 
     def write(self, path: str, content: bytes) -> None:
-        subprocess.run(self._command(f"cat >{path}"), input=content, check=True, timeout=_SECONDS)
+        subprocess.run(self._command(f"cat >{path}"), input=content, check=True, timeout=TIMEOUT)
 
     def _command(self, script: str) -> list[str]:
         return [
@@ -119,7 +118,7 @@ class Machine:
             return None if done.returncode else done
 
         try:
-            done = wait_until(succeeds, _SECONDS, what)
+            done = wait_until(succeeds, what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{last}") from None
         assert done is not None
@@ -136,7 +135,7 @@ class Machine:
 
     def __enter__(self) -> Self:
         try:
-            wait_until(self._is_up, _SECONDS, "systemd to be up")
+            wait_until(self._is_up, "systemd to be up")
         except BaseException:
             self._end()
             raise

@@ -18,7 +18,7 @@ from typing import Any, Self
 import pymysql
 import sqlalchemy as sa
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 
 MYSQLD = os.environ.get("ZAPWATCH_TEST_MYSQLD")
 """The path of MySQL's ``mysqld``, which is then started instead of MariaDB's."""
@@ -26,8 +26,6 @@ MYSQLD = os.environ.get("ZAPWATCH_TEST_MYSQLD")
 TIME_ZONES = ("America/Sao_Paulo", "America/New_York")
 """The server's named time zones; others are available as offsets such as ``-05:30``."""
 
-_START_SECONDS = 60.0
-_STOP_SECONDS = 60.0
 _ADMIN = "admin"
 
 _OPTIONS = {
@@ -146,7 +144,7 @@ class MariaDb:
             cwd=self._directory,
             start_new_session=True,
         )
-        wait_until(self._answers, _START_SECONDS, "the server to answer")
+        wait_until(self._answers, "the server to answer")
 
     def stop(self) -> None:
         """Shut the server down cleanly, if it runs."""
@@ -262,7 +260,7 @@ class MariaDb:
             return
         self._process.send_signal(number)
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import os
 import signal
 import socket
@@ -16,21 +15,10 @@ from typing import Any
 import requests
 
 from demo.loop import answers
-from reconnect_hook.__main__ import main
 from tests.support.hooks import TOKEN
+from tests.support.programs import FORKS
 from tests.support.waiting import wait_until
 
-_SECONDS = 60.0
-# Modules that ``serve`` imports at run time; preloading saves a second per start.
-_LOADED = (
-    "alembic.command",
-    "pymysql",
-    "reconnect_hook.app",
-    "reconnect_hook.dashboard.register",
-    "reconnect_hook.supervisor",
-    "sqlalchemy.dialects.mysql.pymysql",
-    "zapwatch.front",
-)
 # Short, so that a dead hook's lease expires soon; long enough for a busy machine to renew it.
 _LEASE_SECONDS = 2.0
 _HURRIED = {
@@ -62,7 +50,7 @@ def _serve(
         setattr(*_constant(place), value)
     # The test owns the listener, so that no other program takes the port between restarts.
     vars(socket)["create_server"] = lambda *_, **__: listener
-    main(["serve"])
+    importlib.import_module("reconnect_hook.__main__").main(["serve"])
 
 
 def _constant(place: str) -> tuple[ModuleType, str]:
@@ -81,8 +69,6 @@ class MortalHook:
     ) -> None:
         for place in hurried or {}:
             _constant(place)
-        self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__, *_LOADED])
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._arguments = (dict(settings), str(folder), self._listener, dict(hurried or {}))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -90,11 +76,11 @@ class MortalHook:
 
     def start(self) -> None:
         """Start the hook, also after a kill."""
-        self._process = self._context.Process(target=_serve, args=self._arguments, daemon=True)
+        self._process = FORKS.Process(target=_serve, args=self._arguments, daemon=True)
         self._process.start()
 
     def wait(self) -> None:
-        wait_until(lambda: answers(f"{self.url}/-/healthy"), _SECONDS, "a hook to answer")
+        wait_until(lambda: answers(f"{self.url}/-/healthy"), "a hook to answer")
 
     def post(self, body: bytes) -> int:
         """Post a payload as Alertmanager does; return the status; raise RequestException."""

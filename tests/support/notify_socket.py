@@ -35,7 +35,7 @@ class NotifySocket:
                 return self._told
 
     def wait_for(self, state: str, times: int = 1) -> None:
-        wait_until(lambda: self.told.count(state) >= times, 60, f"{state} {times} times")
+        wait_until(lambda: self.told.count(state) >= times, f"{state} {times} times")
 
     def __enter__(self) -> Self:
         return self

@@ -14,8 +14,6 @@ from demo.loop import Children
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 
-_START_SECONDS = 60.0
-
 
 class Prometheus:
     """Scrapes one target each second; for a ``with`` statement. ``folder`` may contain data."""
@@ -54,7 +52,7 @@ class Prometheus:
             ],
             os.environ,
         )
-        wait_until(self._has_scraped, _START_SECONDS, "the first scrape")
+        wait_until(self._has_scraped, "the first scrape")
         return self
 
     def _has_scraped(self) -> bool:

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.programs import environment
+from tests.support.waiting import TIMEOUT
 
 ROOT = Path(__file__).parents[2]
 """Path of the checkout."""
-
-_SECONDS = 120.0
 
 
 def build(kind: str, source: Path, folder: Path) -> Path:
@@ -63,6 +62,6 @@ def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def _run(command: list[str], directory: Path) -> None:
     done = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, check=False, timeout=_SECONDS
+        command, cwd=directory, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
     assert done.returncode == 0, done.stdout + done.stderr

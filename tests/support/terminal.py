@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.programs import environment
-
-_SECONDS = 60.0
+from tests.support.waiting import TIMEOUT
 
 
 class Terminal:
@@ -41,7 +40,7 @@ class Terminal:
 
     def wait_for(self, text: str) -> str:
         """Wait for a text in the output since the last answer; return that output."""
-        until = time.monotonic() + _SECONDS
+        until = time.monotonic() + TIMEOUT
         while text not in self.said[self._read :]:
             assert time.monotonic() < until, f"no {text!r} in:\n{self.said}"
             assert self._more(), f"it ended without {text!r}:\n{self.said}"
@@ -57,7 +56,7 @@ class Terminal:
     def press(self, question: str, key: str, then: str, again: float = 0.3) -> None:
         """Press a key until a text appears: keys before the program reads are lost."""
         self.wait_for(question)
-        until = time.monotonic() + _SECONDS
+        until = time.monotonic() + TIMEOUT
         while then not in self.said:
             assert time.monotonic() < until, f"no {then!r} in:\n{self.said}"
             os.write(self._ours, key.encode())
@@ -73,11 +72,11 @@ class Terminal:
     def end(self) -> int:
         while self._more():
             pass
-        return self._process.wait(_SECONDS)
+        return self._process.wait(TIMEOUT)
 
     def _more(self) -> bool:
         """Read output; return whether there may be more."""
-        ready, _, _ = select.select([self._ours], [], [], _SECONDS)
+        ready, _, _ = select.select([self._ours], [], [], TIMEOUT)
         assert ready, f"it says nothing any more:\n{self.said}"
         try:
             read = os.read(self._ours, 65536)
@@ -93,7 +92,7 @@ class Terminal:
         # First as its user would: what a killed program has only just started would stay.
         self._process.terminate()
         try:
-            self._process.wait(_SECONDS)
+            self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+TIMEOUT = 300.0
+"""Seconds after which something hangs: ten times as long as it takes on a busy machine."""
+
 _PAUSES = (0.02, 0.5)  # seconds, minimum and maximum
-_PART = 0.05  # the pause, of the wait so far: each look costs the programs that are asked
+_PART = 0.1  # the pause, of the wait so far: each look costs the programs that are asked
 
 _T = TypeVar("_T")
 
 
-def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
+def wait_until(condition: Callable[[], _T], what: str, seconds: float = TIMEOUT) -> _T:
     """Return the first true result of ``condition``; AssertionError after ``seconds``.
 
     ``what`` completes the sentence "waited n s for ...". The condition is checked once more after

@@ -81,7 +81,7 @@ class Scene:
     def read(self) -> GatewayReadings:
         """Return the readings once all of them are there."""
         self.reader.readings()
-        wait_until(lambda: not self.reader._is_reading, 60, "the messages")
+        wait_until(lambda: not self.reader._is_reading, "the messages")
         readings = self.reader.readings()
         assert readings is not None
         return readings
@@ -170,7 +170,7 @@ def test_lists_are_seconds_apart_and_a_list_of_before_is_forgotten(
     assert (scene.reader.readings() is None) == (per_month is None)
     assert scene.lists == 3, "one at a time"
     hangs.set()
-    wait_until(lambda: not scene.reader._is_reading, 60, "the end of the list")
+    wait_until(lambda: not scene.reader._is_reading, "the end of the list")
 
 
 class WeekSource:
@@ -199,7 +199,7 @@ class WeekSource:
 
     def week(self) -> MessageWeek:
         self.weeks.of("loja")
-        wait_until(lambda: self.weeks._reading is None, 60, "the week")
+        wait_until(lambda: self.weeks._reading is None, "the week")
         return self.weeks.of("loja")
 
 

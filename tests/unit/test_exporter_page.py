@@ -137,7 +137,7 @@ class TestRendering:
         counted.collector.may_go_on.clear()
         rendering = threading.Thread(target=counted.page.refresh)
         rendering.start()
-        wait_until(lambda: counted.times == 2, 60, "the next rendering to begin")
+        wait_until(lambda: counted.times == 2, "the next rendering to begin")
         assert counted.page.get("", "") is before
         counted.collector.may_go_on.set()
         rendering.join(60)
@@ -148,11 +148,11 @@ class TestRendering:
         counted.collector.may_go_on.clear()
         counted.page.start()
         counted.page.invalidate()
-        wait_until(lambda: counted.times == 2, 60, "the rendering to begin")
+        wait_until(lambda: counted.times == 2, "the rendering to begin")
         counted.page.invalidate()
         counted.page.invalidate()
         counted.collector.may_go_on.set()
-        wait_until(lambda: b"times 3.0" in counted.body(), 60, "the change to be rendered")
+        wait_until(lambda: b"times 3.0" in counted.body(), "the change to be rendered")
 
     def test_a_page_that_cannot_be_rendered_is_logged_and_rendered_again(
         self, counted: Counted, caplog: pytest.LogCaptureFixture

@@ -19,6 +19,7 @@ from reconnect_hook.dashboard.qr import (
     read,
 )
 from tests.support.clock import HandMovedClock
+from tests.support.waiting import TIMEOUT
 from zapwatch.db import UnavailableError
 from zapwatch.gateways.base import (
     Gateway,
@@ -31,7 +32,6 @@ from zapwatch.gateways.base import (
 
 _CODE = QrAnswer(QrKind.QR, base64.b64encode(png(1)).decode())
 _NOT_STARTED = QrAnswer(QrKind.NOT_STARTED)
-_JOIN_SECONDS = 30.0
 
 
 class _LookingClock(HandMovedClock):
@@ -81,7 +81,7 @@ class _Viewed:
         state, _ = self.watches.look(channel)
         for thread in threading.enumerate():
             if thread.name == "qr":
-                thread.join(_JOIN_SECONDS)
+                thread.join(TIMEOUT)
                 assert not thread.is_alive()
         return state
 

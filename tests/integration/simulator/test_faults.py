@@ -96,7 +96,7 @@ class TestEffect:
     ) -> None:
         simulator.fault("delete", "slow", seconds=_HELD_SECONDS, effect=True)
         call = in_background(api, "DELETE", "channels/loja")
-        wait_until(lambda: simulator.channel("loja") is None, 60, "the work")
+        wait_until(lambda: simulator.channel("loja") is None, "the work")
         assert not call.done()
         simulator.clear_faults("delete")
         assert call.result(30).status_code == 200, "a second time it would be 404"
@@ -116,7 +116,7 @@ class TestOnTheWire:
     ) -> None:
         simulator.fault("list", fault, seconds=_HELD_SECONDS)
         call = in_background(api, "GET", "channels")
-        wait_until(simulator.requests, 60, "the call")
+        wait_until(simulator.requests, "the call")
         assert api("GET", "channels/loja/qr").json() == CONNECTED, "other calls are not held up"
         assert not call.done()
         assert simulator.requests("list")[0]["status"] is None

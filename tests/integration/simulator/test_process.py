@@ -59,7 +59,7 @@ def test_it_serves_as_told_until_it_is_told_to_end(tmp_path: Path) -> None:
         gateway = WahaGateway(url, SECRET)
         assert [channel.id for channel in gateway.list_channels().channels] == ["loja"]
         gateway.close()
-        wait_until(lambda: simulator.state()["traffic"]["messages"] >= 3, 60, "messages")
+        wait_until(lambda: simulator.state()["traffic"]["messages"] >= 3, "messages")
         for fault in _HELD:
             simulator.fault("list", fault, seconds=3600, times=1)
             address = urlsplit(url)
@@ -67,7 +67,7 @@ def test_it_serves_as_told_until_it_is_told_to_end(tmp_path: Path) -> None:
             clients.enter_context(client)
             head = f"Host: gateway\r\nX-Api-Key: {SECRET}"
             client.sendall(f"GET /api/sessions?all=true HTTP/1.1\r\n{head}\r\n\r\n".encode())
-            wait_until(partial(_has_met, simulator, fault), 60, f"the call that {fault} holds")
+            wait_until(partial(_has_met, simulator, fault), f"the call that {fault} holds")
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=30) == ("", ""), "in spite of calls that are held"
         assert process.returncode == 0

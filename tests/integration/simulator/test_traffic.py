@@ -61,7 +61,7 @@ def simulator(file: Path) -> Iterator[Simulator]:
 
 def _wait_for_rounds(simulator: Simulator, count: int) -> None:
     wait_until(
-        lambda: simulator.state()["traffic"]["rounds"] >= count, 20, f"{count} rounds of traffic"
+        lambda: simulator.state()["traffic"]["rounds"] >= count, f"{count} rounds of traffic"
     )
 
 
@@ -129,8 +129,8 @@ def test_messages_vary_as_they_do_in_the_field(simulator: Simulator, log: Engine
         named = [_named(row["payload_json"])[0] for row in messages]
         return {place if what == "places" else name for place, name in named}
 
-    wait_until(lambda: seen("events") == _MESSAGES, 25, "every kind of message")
-    wait_until(lambda: seen("places") == set(_PLACES), 25, "every place")
+    wait_until(lambda: seen("events") == _MESSAGES, "every kind of message")
+    wait_until(lambda: seen("places") == set(_PLACES), "every place")
     assert seen("spellings") == {"Pixel12 Digital", "pixel12digital"}
     texts = [row["payload_json"] for row in _rows(log) if row["event_type"] in _MESSAGES]
     assert any("As I wrote to silent yesterday" in one for one in texts), "a mere mention"
@@ -170,7 +170,7 @@ def test_paused_traffic_writes_nothing(simulator: Simulator, log: Engine) -> Non
     assert simulator.state()["traffic"] == paused | {"seconds": _OFTEN}
     assert _rows(log) == []
     assert simulator.traffic(paused=False)["paused"] is False
-    wait_until(lambda: _rows(log), 60, "rows")
+    wait_until(lambda: _rows(log), "rows")
 
 
 def test_a_missing_database_is_told_and_does_not_end_the_traffic(
@@ -188,5 +188,5 @@ def test_a_missing_database_is_told_and_does_not_end_the_traffic(
 
         folder.mkdir()
 
-        wait_until(lambda: simulator.state()["traffic"]["messages"], 60, "messages")
+        wait_until(lambda: simulator.state()["traffic"]["messages"], "messages")
         assert simulator.state()["traffic"]["last_error"] is None
