@@ -350,7 +350,7 @@ class GatewayRow:
         return replace(self, failures=failures, failed_at=now, rests_until=rests_until)
 
     def after_list(self, now: float) -> GatewayRow:
-        """Return the row after an answered list.
+        """Return the row after an answered list, unless the list before had failed.
 
         It does not close the circuit, since lists may be answered while calls fail.
         """

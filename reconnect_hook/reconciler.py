@@ -264,10 +264,11 @@ class GatewayReconciler:
     def _judge(self, listed: Listed) -> None:
         self._asked_at = listed.asked_at
         self._list_seconds = listed.answered_at - listed.asked_at
-        self.failed_list = listed.error
         if listed.error is None:
             self._judge_all(listed)
+            self.failed_list = None
         else:
+            self.failed_list = listed.error
             self._write(partial(self._recorder.note_failed_list, listed.error))
         self._looking, self._answered_at = False, self._clock.monotonic()
 
@@ -277,8 +278,9 @@ class GatewayReconciler:
         self._recorder.ready = []
         self._due_at = inf
         keys: Sequence[str] | None = None
+        is_back = self.failed_list is not None
         while keys is None or keys:
-            judge = partial(self._recorder.judge, listed, self._workers, keys)
+            judge = partial(self._recorder.judge, listed, self._workers, keys, is_back=is_back)
             keys = self._write(judge).remaining
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:

@@ -184,12 +184,16 @@ class Recorder:
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
+        *,
+        is_back: bool,
     ) -> RowChanges:
         """Evaluate a chunk of the open rows, and claim the next work after the last one.
 
-        ``keys`` are those that remain of a look, None at its begin.
+        ``keys`` are those that remain of a look, None at its begin; ``is_back``: the list before
+        had failed.
         """
-        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_list(at))
+        after = gateway.after_answer(at) if is_back else gateway.after_list(at)
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, after)
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         changes.rows = read_rows(connection, self._name, chunk, at, lock=True)
@@ -200,7 +204,8 @@ class Recorder:
             if row is not None and row.next_at is not None:
                 self._judge_row(changes, row, listed, workers)
         if not changes.remaining:
-            self.ready.sort(key=lambda one: (-one.row.intent, one.row.since))
+            # A trial of the circuit breaker should not be a session that fails alone.
+            self.ready.sort(key=lambda one: (-one.row.intent, one.row.failures, one.row.since))
             self._claim(connection, changes, workers)
         self._store(connection, changes)
         return changes

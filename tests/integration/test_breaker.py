@@ -28,7 +28,7 @@ from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.db import CollisionError
-from zapwatch.gateways.base import GatewayErrorKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 
 _TIMEOUT, _HTTP = GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP
 _MANY = [f"channel {number:02d}" for number in range(30)]
@@ -160,6 +160,44 @@ def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(make: 
     world.run(LONGEST_REST_SECONDS + 20)
     assert {str(world.outcomes(name)[-1]) for name in _MANY} == {"reconnected"}
     assert world.gateway.lists > lists
+
+
+def _kill(world: World, *channels: str) -> None:
+    """Let the calls for these channels time out, and drop them."""
+
+    def call(_call: str, name: str) -> None:
+        if name in channels:
+            raise GatewayError(Operation.RECONNECT, _TIMEOUT, "made up")
+        world.put(name)
+
+    world.gateway.on_call = call
+    _drop(world, *channels)
+
+
+def test_sessions_that_fail_are_not_tried_before_another_one(make: Make) -> None:
+    world = make(Options(workers=8), hooks=1)
+    dead = _MANY[: THRESHOLD + 1]
+    _kill(world, *dead)
+    for _ in range(6):
+        world.run(300)
+        for name in dead:
+            world.alert(name)
+    assert _state(world).failures > 2 * THRESHOLD
+    _drop(world, "loja")
+    world.run(LONGEST_REST_SECONDS + 20)
+    assert world.outcomes() == ["reconnected"]
+
+
+def test_a_list_after_one_that_failed_closes_the_circuit(make: Make) -> None:
+    world = make(hooks=1)
+    world.gateway.list_error = _TIMEOUT
+    _kill(world, *_MANY[:3])
+    _drop(world, *_MANY[3:])
+    world.run(1200)
+    assert _state(world).failures > 2 * THRESHOLD
+    world.gateway.list_error = None
+    world.run(LONGEST_REST_SECONDS + 20)
+    assert {str(world.outcomes(name)[-1]) for name in _MANY[3:]} == {"reconnected"}
 
 
 def _open_beside(world: World) -> None:
