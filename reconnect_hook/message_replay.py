@@ -218,12 +218,18 @@ class ReplayRepository(GatewayAudits):
 
     @transaction
     def finish(
-        self, connection: sa.Connection, claim: Claim, why: str | None, *, again: bool
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        why: str | None,
+        *,
+        again: bool,
+        audits: bool,
     ) -> None:
         """End a claim; ``again``: leave it due for another program.
 
-        ``why`` some messages were left is stored, None if nothing was done. Audits follow, also of
-        what a dead program has delivered.
+        ``why`` some messages were left is stored, None if nothing was done. ``audits``: audits
+        follow, as they do after what a dead program has delivered.
         """
         at = now(connection)
         held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
@@ -237,7 +243,7 @@ class ReplayRepository(GatewayAudits):
         since, *changed = connection.execute(query).one()
         mine = self._audit(claim.key)
         audited_at = connection.scalar(sa.select(message_audit.c.audited_at).where(*mine)) or 0.0
-        if why is not None or any(audited_at < (one or 0.0) <= at for one in changed):
+        if audits or any(audited_at < (one or 0.0) <= at for one in changed):
             wish = AuditWish(claim.channel, at if since is None else since)
             # A second one, since the first may find messages still in transit. With "auto", the
             # first one would have the rest sent at once to a webhook that takes none.
@@ -256,6 +262,8 @@ class _Run:
     refused: int = 0
     """Consecutive refusals."""
     why: str = ""
+    cannot_know: bool = False
+    """Whether the gateway cannot list some, now or later."""
 
 
 class MessageReplayer:
@@ -352,7 +360,8 @@ class MessageReplayer:
             run.why = "another program continues it"
         stopped = self._stopped.is_set() and not run.why
         why = run.why if run.results or run.why else None
-        self._repository.finish(run.claim, why, again=stopped)
+        audits = bool(run.results) or (bool(run.why) and not run.cannot_know)
+        self._repository.finish(run.claim, why, again=stopped, audits=audits)
         if why is not None:
             self._events.write(
                 channel=claim.channel,
@@ -388,7 +397,7 @@ class MessageReplayer:
                 self._send(run, channel, id_, event)
         gone = [] if run.why else [id_ for id_ in left if id_ not in received.events]
         if gone and received.cannot_know:
-            run.why = received.cannot_know
+            run.why, run.cannot_know = received.cannot_know, True
         elif gone:
             self._end(run, channel, gone, Replay.GONE, "the gateway has it no more")
 

@@ -587,6 +587,21 @@ def test_auto_delivers_later_what_it_could_not_read(world: _Audited, where: str)
 
 
 @pytest.mark.parametrize("world", [_AUTO], indirect=True)
+def test_auto_does_not_repeat_what_the_gateway_cannot_list(world: _Audited) -> None:
+    world.consumer.answers = [(Replay.REFUSED, "HTTP 400")] * 3
+    world.lose("A", "B", "C", "D")
+    assert world.consumer.got == ["A", "B", "C"]
+    del world.gateway.has["loja"][-1]
+    world.gateway.cannot_know = "made up"
+    audits = world.audits()
+    for _ in range(10):
+        world.skip(1800)
+        world.run(5)
+    assert world.audits() - audits == 2, "an audit, and a delivery that finds nothing"
+    assert world.why() == "made up"
+
+
+@pytest.mark.parametrize("world", [_AUTO], indirect=True)
 def test_auto_delivers_although_the_hook_died_when_it_had_audited(
     world: _Audited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
