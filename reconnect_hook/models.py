@@ -352,10 +352,15 @@ class GatewayRow:
     def after_list(self, now: float) -> GatewayRow:
         """Return the row after an answered list, unless the list before had failed.
 
-        It does not close the circuit, since lists may be answered while calls fail.
+        Lists may be answered while calls fail: the circuit stays half open, for one call at a time.
         """
+        if self.rests(now):
+            return self  # the list was read before the circuit opened
         since = now - (self.failed_at or 0.0)
-        return self if self.is_tripped and 0 <= since <= WINDOW_SECONDS else self.after_answer(now)
+        if not self.is_tripped or not 0 <= since <= WINDOW_SECONDS:
+            return self.after_answer(now)
+        # The next rest is a short one: the failing calls may be those of some sessions only.
+        return replace(self, failures=THRESHOLD, rests_until=None)
 
     def after_answer(self, now: float) -> GatewayRow:
         """Return the row after an answered call."""
@@ -415,14 +420,17 @@ class Backoff:
         called_at = row.called_at
         if row.intent is Intent.FORCE or called_at is None or self.cooldown == 0:
             return 0.0
-        is_back = gateway.back_at is not None and called_at <= gateway.back_at
-        if row.failures and (gateway.is_tripped or is_back):
+        if row.failures and gateway.back_at is not None and called_at <= gateway.back_at:
             return 0.0  # it failed while the gateway was failing
         if escalates(row.last_cause, cause or row.cause) or (
             status is not None and row.last_status not in {None, status}
         ):
             return called_at + self.cooldown
-        return called_at + self.delay(row.attempts)
+        allowed_at = called_at + self.delay(row.attempts)
+        if row.failures and gateway.is_tripped:
+            # Otherwise nothing might show for an hour that the gateway works again.
+            allowed_at = min(allowed_at, (gateway.failed_at or 0.0) + LONGEST_REST_SECONDS)
+        return allowed_at
 
 
 def escalates(before: RepairCause | None, cause: RepairCause) -> bool:

@@ -154,14 +154,14 @@ class Recorder:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
 
     def _tell_circuit(self, before: GatewayRow, after: GatewayRow, at: float) -> None:
-        if after.is_tripped:
+        if after.rests(at):
             _log.warning(
                 "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
                 self._name,
                 after.failures,
                 (after.rests_until or at) - at,
             )
-        elif before.is_tripped:
+        elif before.is_tripped and not after.is_tripped:
             _log.warning("gateway %s answers again", self._name)
 
     def note_failed_list(

@@ -43,10 +43,10 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
             expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
             check(page)
-        url = f"http://{world.loop.at.hook}/api/reconnect/atendimento"
+        url = f"http://{world.loop.at.hook}/api/reconnect/pixel12digital"
         requests.post(url, auth=("tests", WORLD_TOKEN), timeout=30).raise_for_status()
         for look, page in pages:
-            page.goto("/channels/atendimento")
+            page.goto("/channels/pixel12digital")
             # A time in the past would be no time of the next one.
             expect(page.locator(".steps .past").first).to_contain_text(re.compile(r"[4-9] s"))
             words = f"{look.say('Next reconnection:')} {look.say('now')}"
