@@ -97,6 +97,8 @@ _THREADS = 8
 # Limits of a batch: its first answer waits for its last, and all its bodies are parsed at once.
 _BATCH_REQUESTS = 64
 _BATCH_BYTES = 1024 * 1024
+# Senders who were answered together send again together, but not in the same instant.
+_BATCH_SECONDS = 0.0005
 _METRICS_THREADS = 2
 _PASSWORDS = 100  # accepted ones in the cache
 _PASSWORD_BYTES = 72  # limit of bcrypt
@@ -469,8 +471,12 @@ class _Batches:
         return future
 
     def _work(self) -> None:
+        batch: list[tuple[WSGIEnvironment, asyncio.Future[Answer]]] = []
         while True:
+            is_storm = len(batch) > 1
             batch = [self._waiting.get()]
+            if is_storm:
+                time.sleep(_BATCH_SECONDS)
             size = _size(batch[0][0])
             with suppress(queue.Empty):
                 while len(batch) < _BATCH_REQUESTS and size < _BATCH_BYTES:
