@@ -336,12 +336,14 @@ class GatewayRow:
         """Whether its circuit is open: only one call in flight is allowed, as a trial."""
         return self.failures >= THRESHOLD
 
+    def _failed_lately(self, now: float) -> bool:
+        return 0 <= now - (self.failed_at or 0.0) <= WINDOW_SECONDS
+
     def after_failure(self, now: float) -> GatewayRow:
         """Return the row after a failed call."""
         if self.is_tripped and self.rests(now):
             return self  # the call began before the circuit opened
-        since = now - (self.failed_at or 0.0)
-        failures = self.failures + 1 if 0 <= since <= WINDOW_SECONDS else 1
+        failures = self.failures + 1 if self._failed_lately(now) else 1
         rests_until = self.rests_until
         if failures >= THRESHOLD:
             # The bound of the exponent exceeds the longest time.
@@ -356,8 +358,7 @@ class GatewayRow:
         """
         if self.rests(now):
             return self  # the list was read before the circuit opened
-        since = now - (self.failed_at or 0.0)
-        if not self.is_tripped or not 0 <= since <= WINDOW_SECONDS:
+        if not self.is_tripped or not self._failed_lately(now):
             return self.after_answer(now)
         # The next rest is a short one: the failing calls may be those of some sessions only.
         return replace(self, failures=THRESHOLD, rests_until=None)
