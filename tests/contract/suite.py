@@ -642,6 +642,14 @@ def answering_as(
     return gateway, asked
 
 
+def meaning_of_qr(gateway: Gateway) -> QrKind | GatewayErrorKind:
+    """Return what the gateway's answer to the call for a code means."""
+    try:
+        return gateway.qr("loja").kind
+    except GatewayError as error:
+        return error.reason
+
+
 class DeclaredContract(GatewayContract):
     """The same for a gateway that a file describes: what its documents say, row by row."""
 

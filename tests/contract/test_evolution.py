@@ -13,6 +13,7 @@ from tests.contract.suite import (
     Phone,
     World,
     answering_as,
+    meaning_of_qr,
 )
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
@@ -228,12 +229,7 @@ class TestEvolution(GatewayContract):
         }
         gateway, _ = answering_as(self.kind, monkeypatch, answers)
         assert [one.repairable for one in gateway.list_channels().channels] == [False, True]
-        found: object
-        try:
-            found = gateway.qr("loja").kind
-        except GatewayError as error:
-            found = error.reason
-        assert found is meaning
+        assert meaning_of_qr(gateway) is meaning
 
     def test_a_number_is_sent_only_once_the_instance_is_closed(
         self, monkeypatch: pytest.MonkeyPatch

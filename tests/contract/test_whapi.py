@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from demo.simulator.apis.whapi import token_of, whapi_id
-from tests.contract.suite import CHANNELS, NUMBER, SECRET, GatewayContract, World
+from tests.contract.suite import CHANNELS, NUMBER, SECRET, GatewayContract, World, meaning_of_qr
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
@@ -230,12 +230,7 @@ class TestWhapi(GatewayContract):
 
         with RawServer(talk) as server:
             gateway = WhapiGateway(server.url, "", channels=_NAMED)
-            found: object
-            try:
-                found = gateway.qr("loja").kind
-            except GatewayError as error:
-                found = error.reason
-        assert found is meaning
+            assert meaning_of_qr(gateway) is meaning
 
     def test_no_event_is_made_before_whapis_own_name_of_the_channel_is_known(self) -> None:
         row = {"id": "A", "from_me": False, "timestamp": 5, "chat_id": "1@s.whatsapp.net"}
