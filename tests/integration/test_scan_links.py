@@ -152,6 +152,7 @@ def test_a_status_link_shows_how_it_is_and_nothing_else(
     assert "the-gateway" not in seen["loja"] + seen["oficina"]
     assert "Disconnected" in seen["loja"]
     assert 'datetime="2026-02-02T03:40:00Z"' in seen["loja"]
+    assert "/page.js" in seen["loja"], "it converts the time to the visitor's zone"
     assert "WhatsApp: oficina" in seen["oficina"]
     assert "Connected" in seen["oficina"]
     assert 'datetime="2026-02-02T02:40:00Z"' in seen["oficina"]
