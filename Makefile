@@ -74,7 +74,7 @@ release: sbom
 translations: setup
 	for folder in $(TRANSLATED); do (cd $$folder && \
 	    $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \
-	        -F babel.cfg -o messages.pot . && \
+	        -F babel.cfg -o messages.pot . $$(ls -d ../gateways 2>/dev/null) && \
 	    $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
 	        -i messages.pot -d translations && \
 	    rm messages.pot && sed -i -E $(NO_HEAD) translations/*/LC_MESSAGES/messages.po && \

@@ -90,7 +90,7 @@ def _find_the_gateway(person: Terminal, url: str) -> None:
     person.answer("PixelHub's .env")
     person.answer("Address of the gateway", url)
     person.answer("Enter keeps the current one", "not-the-key")
-    assert "the key is wrong. Copy it again, without blanks.\x1b" in person.answer("Number [1]:")
+    assert "the secret is wrong. Copy it again, without blanks.\x1b" in person.answer("Number [1]:")
     person.answer("Number [1]:")
     person.answer("PixelHub's .env")
     person.answer(f"[{url}]")
@@ -423,7 +423,7 @@ class TestFlags:
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
         said = _flags(tmp_path, simulator.url, secret="not-the-key", code=1)
-        assert "the key is wrong" in said
+        assert "the secret is wrong" in said
         assert list(tmp_path.iterdir()) == []
         (tmp_path / "old-key").write_text("not-the-key\n")
         env = tmp_path / ".env"

@@ -349,19 +349,35 @@ class Calls:
         return GatewayResponse(response.status, response.content_type, response.raw)
 
 
+def N_(text: str) -> str:  # noqa: N802 - the name that gettext's tools know
+    """Mark a text that ``zapwatch init`` translates."""
+    return text
+
+
 HINTS = {
-    GatewayErrorKind.TIMEOUT: "the gateway hangs, or a firewall drops what is sent to this port",
-    GatewayErrorKind.CONNECTION: (
-        "nothing answers there: is the port right, and does the gateway run?"
+    GatewayErrorKind.TIMEOUT: N_(
+        "the gateway hangs, or a firewall drops what is sent to this port."
     ),
-    GatewayErrorKind.TLS: "the certificate or TLS itself: is it https, and the host's own name?",
-    GatewayErrorKind.UNAUTHORIZED: (
-        "the secret is wrong: compare the fingerprint with the gateway's"
+    GatewayErrorKind.CONNECTION: N_(
+        "nothing answers there. Is the port right, and does the gateway run?"
     ),
-    GatewayErrorKind.HTML: "a web server or proxy answered, not the gateway: is the port right?",
-    GatewayErrorKind.HTTP: "the gateway answered, but not with its list: look at its log",
-    GatewayErrorKind.INVALID: "no channel found or invalid answer: is this the gateway's base URL?",
-    GatewayErrorKind.LIMIT: "no more requests for now: the gateway's limit, or requests_per_month",
+    GatewayErrorKind.TLS: N_(
+        "the certificate. Is it https, and the host's own name? A certificate of your own needs "
+        "WPP_GATEWAY_CA_FILE (ca_file in gateways.yaml)."
+    ),
+    GatewayErrorKind.UNAUTHORIZED: N_("the secret is wrong. Copy it again, without blanks."),
+    GatewayErrorKind.HTML: N_(
+        "a web server or proxy answered, not the gateway. Is the port right?"
+    ),
+    GatewayErrorKind.HTTP: N_(
+        "an answer without the list. Is the type right? Does the address end with the port?"
+    ),
+    GatewayErrorKind.INVALID: N_(
+        "the answer is no channel list, or an empty one. Is this the gateway's address?"
+    ),
+    GatewayErrorKind.LIMIT: N_(
+        "no more requests for now: the gateway's limit, or requests_per_month."
+    ),
 }
 """Most likely causes of failed lists; adapters override some."""
 
@@ -390,7 +406,7 @@ class Gateway(ABC):
     usual_port: ClassVar[int]
     """Default port of the gateway."""
 
-    hints: ClassVar[Mapping[GatewayErrorKind, str]]
+    hints: ClassVar[Mapping[GatewayErrorKind, str]] = HINTS
     """Most likely cause of a failed list for each reason."""
 
     calls_made: ClassVar[CallsMade]

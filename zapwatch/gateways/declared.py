@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
-    HINTS,
     Calls,
     CallsMade,
     ChannelList,
@@ -81,7 +80,6 @@ class DeclaredGateway(Gateway):
     """HTTP API by description; adapter_for() creates the class of each description."""
 
     usual_port: ClassVar = 443
-    hints: ClassVar = HINTS
     makes_events: ClassVar = False
     declaration: ClassVar[Declaration]
 

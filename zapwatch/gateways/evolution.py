@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
+    N_,
     Calls,
     CallsMade,
     ChannelList,
@@ -90,12 +91,11 @@ class EvolutionGateway(Gateway):
         lost="logout, connect",
     )
     hints: ClassVar = HINTS | {
-        GatewayErrorKind.UNAUTHORIZED: (
-            "the API key is wrong: it is AUTHENTICATION_API_KEY, the global one"
+        GatewayErrorKind.UNAUTHORIZED: N_(
+            "the API key is wrong: it is AUTHENTICATION_API_KEY, the global one."
         ),
-        GatewayErrorKind.INVALID: (
-            "it is older than version 2, or this is not its base URL (without /manager)"
-        ),
+        GatewayErrorKind.HTML: N_("a web page, not the API: the address is without /manager."),
+        GatewayErrorKind.INVALID: N_("it is older than version 2, or not Evolution."),
     }
     credential_header: ClassVar = "apikey"
     keeps_channel: ClassVar = True

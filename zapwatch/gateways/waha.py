@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
+    N_,
     Calls,
     CallsMade,
     ChannelList,
@@ -97,8 +98,7 @@ class WahaGateway(Gateway):
         lost="logout, start",
     )
     hints: ClassVar = HINTS | {
-        GatewayErrorKind.UNAUTHORIZED: "the API key is wrong: it is WAHA_API_KEY, unhashed",
-        GatewayErrorKind.INVALID: "no list of sessions: is this its base URL (without /api)?",
+        GatewayErrorKind.UNAUTHORIZED: N_("the API key is wrong: it is WAHA_API_KEY, unhashed."),
     }
     credential_header: ClassVar = "X-Api-Key"
     keeps_channel: ClassVar = True

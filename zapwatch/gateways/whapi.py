@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
+    N_,
     Calls,
     CallsMade,
     ChannelList,
@@ -102,10 +103,10 @@ class WhapiGateway(Gateway):
         lost="logout, health with wakeup=true",
     )
     hints: ClassVar = HINTS | {
-        GatewayErrorKind.UNAUTHORIZED: (
-            "every token is wrong: it is the API token on the channel's page in Whapi's panel"
+        GatewayErrorKind.UNAUTHORIZED: N_(
+            "every token is wrong: it is the API token on the channel's page in Whapi's panel."
         ),
-        GatewayErrorKind.INVALID: "not Whapi's API: the base URL is https://gate.whapi.cloud",
+        GatewayErrorKind.INVALID: N_("not Whapi's API, which is at https://gate.whapi.cloud."),
     }
     keeps_channel: ClassVar = True
     can_query: ClassVar = True

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
+    N_,
     Calls,
     CallsMade,
     ChannelList,
@@ -178,10 +179,9 @@ class WppconnectGateway(Gateway):
         "start-session",
     )
     hints: ClassVar = HINTS | {
-        GatewayErrorKind.UNAUTHORIZED: (
-            "the secret is wrong: it is secretKey of the server's config"
+        GatewayErrorKind.UNAUTHORIZED: N_(
+            "the secret is wrong: it is secretKey of the server's config."
         ),
-        GatewayErrorKind.INVALID: "no list of sessions: is this the server's base URL?",
     }
     keeps_channel: ClassVar = True
     starting_hint: ClassVar = (

@@ -7,12 +7,10 @@ from typing import Any, ClassVar, TypeVar
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
-    HINTS,
     CallsMade,
     ChannelList,
     Failure,
     Gateway,
-    GatewayErrorKind,
     GatewayResponse,
     Operation,
     QrAnswer,
@@ -49,11 +47,6 @@ class WrapperGateway(Gateway):
         messages="none",
         lost="delete, create",
     )
-    hints: ClassVar = HINTS | {
-        GatewayErrorKind.HTML: (
-            "a web server or proxy answered, not the gateway: is the port missing (:8443)?"
-        ),
-    }
     credential_header: ClassVar = "X-Gateway-Secret"
     reconnect_call: ClassVar = "getQr"
 

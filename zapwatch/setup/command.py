@@ -26,7 +26,8 @@ from zapwatch.config.load import DEFAULT_ENV_FILE, parse
 from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, check_strength
 from zapwatch.config.settings import BY_NAME, ONE_GATEWAY, PIXELHUB, Settings
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
-from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind
+from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.message import MessageLogError
 from zapwatch.server import fail
 from zapwatch.setup import dialog
@@ -359,9 +360,12 @@ class Setup:
                 return bool(self._value("INFRA_SECRET_KEY")) and self._try_gateway()
             return False
         except GatewayError as error:
-            likely = dialog.hint(self._kind, error.reason)
+            adapter = ADAPTERS[self._kind]
+            likely = "  " + _("Most likely:") + " " + _(adapter.hints[error.reason])
             self._console.warn(f"✗ {error.reason}: {error.detail}")
-            self._console.warn("  " + _("Most likely:") + f" {likely}")
+            if error.reason not in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}:
+                likely += " " + _("Its usual port:") + f" {adapter.usual_port}"
+            self._console.warn(likely)
             return False
         names = [f"{printable(one.id)} ({one.status})" for one in channels[:_SHOWN]]
         more = ["…"] if len(channels) > _SHOWN else []
@@ -509,7 +513,7 @@ class Setup:
         default = hook_link(self._parsed(), "")
 
         def check(answer: str) -> None:
-            Reader({_("The address"): answer}).external_url(_("The address"))
+            BY_NAME["HOOK_EXTERNAL_URL"].read(Reader({"HOOK_EXTERNAL_URL": answer}))
 
         question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
         page: str = self._options.address or self._console.text(question, default, check)
@@ -574,7 +578,7 @@ class Setup:
             elif url:
                 console.say("✓ HEARTBEAT_URL")
             elif console.assume:
-                console.say(f"  {_('no one')} (--set HEARTBEAT_URL=...)")
+                console.say("  " + _("no one") + " (--set HEARTBEAT_URL=...)")
             return not why
 
         return self._until_it_works(ask)

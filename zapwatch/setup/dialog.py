@@ -32,8 +32,7 @@ from zapwatch.channels import Channel, folded
 from zapwatch.cli import printable
 from zapwatch.config.readers import SettingsError, fingerprint
 from zapwatch.config.settings import Settings
-from zapwatch.gateways.base import GatewayErrorKind
-from zapwatch.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.gateways.registry import make_gateway
 from zapwatch.http import HttpClient, HttpError, one_line
 from zapwatch.messages.source import open_source
 
@@ -184,29 +183,6 @@ def list_channels(settings: Settings) -> list[Channel]:
     """Return the gateway's channels, sorted; raise GatewayError."""
     gateway = make_gateway(settings.gateways[0], observe=lambda *_: None)
     return sorted(gateway.list_channels().channels, key=lambda channel: channel.key)
-
-
-def hint(kind: str, reason: GatewayErrorKind) -> str:
-    """Return the most likely reason why the channel list failed."""
-    reasons = {
-        GatewayErrorKind.TIMEOUT: _("it hangs, or a firewall drops what is sent to this port."),
-        GatewayErrorKind.CONNECTION: _(
-            "nothing answers there. Is the port right, and does the gateway run?"
-        ),
-        GatewayErrorKind.TLS: _("the certificate. Is it https, and the host's own name?"),
-        GatewayErrorKind.UNAUTHORIZED: _("the key is wrong. Copy it again, without blanks."),
-        GatewayErrorKind.HTML: _("a web server answered, not the gateway. Is the port right?"),
-        GatewayErrorKind.HTTP: _(
-            "an answer without the list. Is the type right? Does the address end with the port?"
-        ),
-        GatewayErrorKind.INVALID: _(
-            "the answer is no channel list. Is this the gateway's address?"
-        ),
-        GatewayErrorKind.LIMIT: _("the gateway takes no more requests for now."),
-    }
-    if reason in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}:
-        return reasons[reason]
-    return f"{reasons[reason]} {_('Its usual port:')} {ADAPTERS[kind].usual_port}"
 
 
 def count_recent(settings: Settings) -> int:
