@@ -366,7 +366,12 @@ class Setup:
             if error.reason not in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}:
                 likely += " " + _("Its usual port:") + f" {adapter.usual_port}"
             self._console.warn(likely)
-            return False
+            name = "WPP_GATEWAY_CA_FILE"
+            is_certificate = error.reason is GatewayErrorKind.TLS and not self._value(name)
+            if self._console.assume or not is_certificate:
+                return False
+            file = self._ask(name, _("PEM file with the gateway's own certificate (empty: none)"))
+            return bool(self._note(name, _absolute(file))) and self._try_gateway()
         names = [f"{printable(one.id)} ({one.status})" for one in channels[:_SHOWN]]
         more = ["…"] if len(channels) > _SHOWN else []
         listed = ", ".join([*names, *more]) or _("none yet")
