@@ -33,8 +33,9 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
     # The gateway's browser takes a while to start, so that there is something to be seen.
     world.simulator.put_channel("pixel12digital", initializing_answers=1)
     before = len(world.simulator.requests("qr", "pixel12digital"))
-    for _, page in pages:
+    for look, page in pages:
         page.goto("/channels/pixel12digital")
+        page.get_by_role("link", name=look.say("Mute notifications")).focus()
     world.simulator.drop("pixel12digital")
     look, page = pages[0]
     page.click(f"button:text-is('{look.say('Reconnect now')}')")
@@ -48,6 +49,8 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
         newest = page.locator(".episode").first
         expect(newest).to_contain_text(look.say("an operator requested it"))
         check(page)
+    muting = page.get_by_role("link", name=look.say("Mute notifications"))
+    expect(muting).to_be_focused()  # though its part of the page was replaced
     assert len(world.simulator.requests("qr", "pixel12digital")) > before
 
 

@@ -37,6 +37,7 @@ def test_it_shows_every_channel_and_breaks_no_rule(page: Page, look: Look) -> No
 def test_a_drop_shows_without_reloading_and_comes_first(pages: Windows, world: World) -> None:
     for _, page in pages:
         page.goto("/")
+        page.locator(f"{row('pixel12digital')} .name").focus()
     world.simulator.put_channel("imobsites", session="dead")
     world.simulator.drop("imobsites")
     try:
@@ -44,6 +45,7 @@ def test_a_drop_shows_without_reloading_and_comes_first(pages: Windows, world: W
             chip = page.locator(f"{row('imobsites')} .chip")
             expect(chip).to_have_text(look.say("Disconnected"))
             expect(page.locator(".row a.name").first).to_have_text("imobsites")
+            expect(page.locator(f"{row('pixel12digital')} .name")).to_be_focused()
             check(page)
     finally:
         world.simulator.put_channel("imobsites", session="paired")

@@ -109,6 +109,14 @@
     return template.content;
   }
 
+  // Changes the page, and keeps the keyboard's focus if the same element is there afterwards.
+  function change(within, work) {
+    const { activeElement: old } = document;
+    const had = within.contains(old);
+    work();
+    if (had) $$(old.tagName, within).find((one) => one.isEqualNode(old))?.focus({ preventScroll: true });
+  }
+
   // Does work again and again while the page can be seen, and at once when it comes back to sight.
   function repeat(work, pause) {
     let timer = 0;
@@ -162,17 +170,13 @@
         const row = parsed(html).firstElementChild;
         showTimes(row);
         const old = rows.get(key);
-        if (old && old.isConnected) {
-          const focused = old.contains(document.activeElement);
-          old.replaceWith(row);
-          if (focused) $(".name", row).focus();
-        }
+        if (old && old.isConnected) change(list, () => old.replaceWith(row));
         rows.set(key, row);
       }
       const wanted = body.order.map((key) => rows.get(key)).filter(Boolean);
       const shown = list.children;
       if (wanted.length !== shown.length || wanted.some((row, index) => row !== shown[index])) {
-        list.replaceChildren(...wanted);
+        change(list, () => list.replaceChildren(...wanted));
       }
       $("#empty").hidden = wanted.length > 0;
     }
@@ -222,7 +226,7 @@
           const same = $$("details", part).find((one) => one.dataset.id === open.dataset.id);
           if (same) same.open = true;
         }
-        if (old) old.replaceWith(part);
+        if (old) change(live, () => old.replaceWith(part));
         else if (name === "qr") $("[data-part=status]", live).after(part);
         else if (!known) live.append(part);
         if (name === "status") countInTitle();
