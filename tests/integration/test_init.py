@@ -279,6 +279,11 @@ class TestFlags:
         assert "  no one (--set HEARTBEAT_URL=...)\n" in said
         beat = f"HEARTBEAT_URL={inbox.http}/beat"
         assert "✓ HEARTBEAT_URL\n" in _flags(tmp_path, simulator.url, "--set", beat)
+        theirs = tmp_path / "pixelhub" / ".env"
+        theirs.parent.mkdir()
+        theirs.write_text("DB_HOST=127.0.0.1\n")
+        (tmp_path / "zapwatch").mkdir()
+        assert f"  PIXELHUB_ENV={theirs}\n" in _flags(tmp_path / "zapwatch", simulator.url)
 
     @pytest.mark.parametrize("name", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET"])
     def test_a_missing_setting_names_its_flag(self, tmp_path: Path, name: str) -> None:

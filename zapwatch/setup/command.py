@@ -340,6 +340,8 @@ class Setup:
         check(path)
         path = _absolute(path)
         self._pending["PIXELHUB_ENV"] = path
+        if path and self._console.assume:
+            self._console.say(f"  PIXELHUB_ENV={path}")
         if path and self._has_services and not services_may_read(path):
             question = _(
                 "The services' user zapwatch cannot read that file. Add it to the file's group?"
