@@ -647,6 +647,25 @@ def test_a_file_of_the_right_kind_gets_none(tmp_path: Path, kind: str, text: str
     assert not _collect(**{kind: _file(tmp_path, text.encode())}).notices
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("WPP_GATEWAY_URL", "WPP_GATEWAY_BASE_URL"),
+        ("hook_token", "HOOK_TOKEN"),
+        ("HOOK_TOKN_FILE", "HOOK_TOKEN_FILE"),
+        ("APP_NAME", ""),
+        ("TZ", ""),
+    ],
+)
+def test_a_misspelt_setting_gets_one_line(tmp_path: Path, wrong: str, right: str) -> None:
+    path = _file(tmp_path, f"{wrong}=not-shown\nSILENT_HOURS=4\n".encode())
+    notices = _collect(env_file=path).notices
+    assert len(notices) == bool(right)
+    for line in notices:
+        assert line.startswith(f"{path}: {wrong} is not a setting; similar ones: ")
+        assert right in line.split(": ")[-1].split(", ")
+
+
 def test_the_line_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(_file(tmp_path, f"{_LINES}DB_PASS=twice\n".encode()), {})
     [record] = caplog.records

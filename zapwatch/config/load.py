@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from zapwatch.channels import NamedChannel
@@ -32,6 +33,8 @@ _log = logging.getLogger("settings")
 
 DEFAULT_ENV_FILE = ".env"
 ENVIRONMENT = "the environment"
+_NAMES = (*BY_NAME, *(f"{name}_FILE" for name in SECRETS))
+_CLOSE = 0.8  # similarity of a misspelt name, as difflib measures it
 
 
 def load(
@@ -153,7 +156,12 @@ def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
         return path, {}, []
     text = read_env_text(path, "--env-file")
     values = parse_own_env(text, path)
-    return path, values, _differences(path, text, values, is_own=True)
+    notices = [
+        f"{path}: {name} is not a setting; similar ones: {', '.join(similar)}"
+        for name in values
+        if name not in _NAMES and (similar := get_close_matches(name.upper(), _NAMES, 3, _CLOSE))
+    ]
+    return path, values, notices + _differences(path, text, values, is_own=True)
 
 
 def _merge(layers: list[tuple[str, dict[str, str]]], notices: list[str]) -> Sources:
@@ -179,7 +187,7 @@ def _differences(path: str, text: str, values: Mapping[str, str], *, is_own: boo
     names = [
         name
         for name in dict.fromkeys((*values, *read))
-        if _is_known(name) and values.get(name, "") != read.get(name, "")
+        if name in _NAMES and values.get(name, "") != read.get(name, "")
     ]
     if not names:
         return []
@@ -199,14 +207,10 @@ def _seems_own(values: Mapping[str, str]) -> bool | None:
     PixelHub's file has names unknown to Zapwatch, or no names that only Zapwatch uses.
     """
     names = {name.removeprefix("export ") for name in values}
-    known = {name for name in names if _is_known(name)}
+    known = names.intersection(_NAMES)
     if not known & PIXELHUB:
         return None
     return known == names and bool(known - PIXELHUB)
-
-
-def _is_known(name: str) -> bool:
-    return name in BY_NAME or (name.endswith("_FILE") and name.removesuffix("_FILE") in SECRETS)
 
 
 def _read_as_own(text: str) -> Mapping[str, str]:
