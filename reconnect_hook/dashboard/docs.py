@@ -104,6 +104,8 @@ class Documentation:
                 title = title or text
                 token.attrSet("id", anchor(text))
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
+        # An alert's name is wider than a phone.
+        html = re.sub("<h1.*", lambda line: re.sub("(?<=[a-z])(?=[A-Z])", "<wbr>", line[0]), html)
         return title, Markup(html)  # noqa: S704 - shipped files, without raw HTML
 
     def _link(self, source: _Source, link: str, reader: str) -> str:

@@ -606,6 +606,7 @@ def test_an_alerts_page_is_in_the_readers_language_and_needs_no_login(
     answer = site.browser().get(_ALERT, headers=asked)
     assert words in answer.text
     assert f'<article class="card docs" lang="{language}">' in answer.text
+    assert ">Whats<wbr>App<wbr>Gateway<wbr>Down</h1>" in answer.text, "it fits a phone"
     assert {"Accept-Language", "Cookie"} <= set(answer.vary)
     again = site.browser().get(_ALERT, headers={**asked, "If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.text) == (304, "")
