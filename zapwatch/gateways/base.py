@@ -362,8 +362,8 @@ HINTS = {
         "nothing answers there. Is the port right, and does the gateway run?"
     ),
     GatewayErrorKind.TLS: N_(
-        "the certificate. Is it https, and the host's own name? A certificate of your own needs "
-        "WPP_GATEWAY_CA_FILE (ca_file in gateways.yaml)."
+        "the certificate. Is it https, and the host's name? "
+        "One of your own: set WPP_GATEWAY_CA_FILE."
     ),
     GatewayErrorKind.UNAUTHORIZED: N_("the secret is wrong. Copy it again, without blanks."),
     GatewayErrorKind.HTML: N_(
