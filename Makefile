@@ -11,7 +11,7 @@ NO_HEAD := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Lan
 CODE := zapwatch exporter reconnect_hook demo tests benchmarks
 
 help:
-	@echo "make run     the whole loop on this machine (simulated gateway without .env, yours with it)"
+	@echo "make run     everything on this machine: asks for your gateway, or shows a demonstration"
 	@echo "make test    install what the tests need and run them all"
 	@echo "make test-fast  the unit tests, without servers, in half a minute"
 	@echo "make install systemd services on this machine, as root (docs/install.md)"

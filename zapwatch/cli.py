@@ -155,11 +155,10 @@ def main() -> None:
     )
     made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
     made.add_argument(
-        "command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below"
+        "command", choices=COMMANDS, metavar="COMMAND ...", help="one of the commands below"
     )
-    made.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
-    given = made.parse_args(sys.argv[1:] or ["--help"])
+    given = made.parse_args(sys.argv[1:2] or ["--help"])
     module, first, _ = COMMANDS[given.command]
     program: Callable[[list[str]], int] = importlib.import_module(module).main
     server = importlib.import_module("zapwatch.server")
-    server.run(partial(program, [*first, *given.arguments]))
+    server.run(partial(program, [*first, *sys.argv[2:]]))

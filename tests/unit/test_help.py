@@ -109,6 +109,12 @@ def test_without_a_command_all_are_listed(
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert all(f"\n  {name} " in shown for name in COMMANDS)
+    monkeypatch.setattr(sys, "argv", ["zapwatch", "--env-file", "a.env", "check"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    refused = capsys.readouterr().err
+    assert refused.endswith("zapwatch: error: the following arguments are required: COMMAND ...\n")
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
