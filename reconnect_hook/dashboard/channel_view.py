@@ -241,7 +241,11 @@ def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
     first = next(counted, None)
     if first is None:
         return None
-    shown = hours[-24 * math.ceil((len(hours) - first) / 24) :]
+    # Prometheus extrapolates, so its counts have fractions.
+    shown = [
+        HourCounts(hour.end, hour.received and round(hour.received), hour.sent and round(hour.sent))
+        for hour in hours[-24 * math.ceil((len(hours) - first) / 24) :]
+    ]
     totals = [(hour.received or 0) + (hour.sent or 0) for hour in shown]
     scale = CHART_HEIGHT / max([*totals, 1])
     bars = tuple(

@@ -262,10 +262,12 @@ def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
     hours = [HourCounts(3600.0 * number, None, None) for number in range(168)]
     assert build_chart(hours) is None, "nothing was counted, which is not that none came"
     hours[-30] = HourCounts(0.0, 3.0, None)
+    hours[-20] = HourCounts(0.0, 1.4, 1.4)  # as Prometheus extrapolates
     chart = build_chart(hours)
     assert chart is not None
-    assert (chart.days, chart.received, chart.sent, chart.most) == (2, 3, 0, 3)
+    assert (chart.days, chart.received, chart.sent, chart.most) == (2, 4, 1, 3)
     assert chart.bars[18].received == 100
+    assert chart.bars[28].hour == HourCounts(0.0, 1, 1)
 
 
 @pytest.mark.parametrize(
