@@ -7,10 +7,13 @@ from typing import Any, ClassVar, TypeVar
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
+    HINTS,
+    N_,
     CallsMade,
     ChannelList,
     Failure,
     Gateway,
+    GatewayErrorKind,
     GatewayResponse,
     Operation,
     QrAnswer,
@@ -47,6 +50,11 @@ class WrapperGateway(Gateway):
         messages="none",
         lost="delete, create",
     )
+    hints: ClassVar = HINTS | {
+        GatewayErrorKind.HTML: N_(
+            "a web server or proxy answered, not the gateway. Is the port missing (:8443)?"
+        ),
+    }
     credential_header: ClassVar = "X-Gateway-Secret"
     reconnect_call: ClassVar = "getQr"
 
