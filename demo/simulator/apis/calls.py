@@ -202,14 +202,10 @@ class SimulatedApi(ABC):
         return self.answer("unknown", None, lambda: self.unknown)
 
     def _begin(self, operation: str, channel: str | None, *, right: bool) -> Call:
-        return self._journal.begin(
-            method=request.method,
-            path=request.path,
-            operation=operation,
-            channel=channel,
-            secret_right=right,
-            request_id=request.headers.get("X-Request-Id"),
-        )
+        request_id = request.headers.get("X-Request-Id")
+        call = Call(request.method, request.path, operation, channel, right, request_id)
+        self._journal.begin(call)
+        return call
 
 
 def is_secret(given: str, secret: str) -> bool:
