@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -29,19 +26,12 @@ class ChildError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class _Child:
-    name: str
-    process: subprocess.Popen[bytes]
-    output: Path
-
-
 class Children:
     """Processes of one demonstration; each writes its output to its own file in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._children: list[_Child] = []
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
         """Start a child, which also ends when this process is killed (with setpriv)."""
@@ -49,7 +39,7 @@ class Children:
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         with output.open("wb") as file:
-            process = subprocess.Popen(
+            self._children[name] = subprocess.Popen(
                 [*prefix, *command],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -58,18 +48,17 @@ class Children:
                 # Ctrl-C reaches only the parent, which then stops its children.
                 start_new_session=True,
             )
-        self._children.append(_Child(name, process, output))
 
     def pid(self, name: str) -> int:
-        """Return the pid of the child with that name; raise StopIteration."""
-        return next(child.process.pid for child in self._children if child.name == name)
+        """Return the pid of the child with that name; raise KeyError."""
+        return self._children[name].pid
 
     def check(self) -> None:
         """Raise ChildError if a child has ended."""
-        for child in self._children:
-            code = child.process.poll()
+        for name, child in self._children.items():
+            code = child.poll()
             if code is not None:
-                raise ChildError(child.name, code, self.last_lines(child.name))
+                raise ChildError(name, code, self.last_lines(name))
 
     def last_lines(self, name: str) -> str:
         """Return the last 8 lines of a child's output."""
@@ -78,29 +67,23 @@ class Children:
 
     def kill(self, name: str) -> None:
         """Send SIGKILL to a child, as a crash would, and stop watching it."""
-        for child in [one for one in self._children if one.name == name]:
-            child.process.kill()
-            child.process.wait()
-            self._children.remove(child)
+        child = self._children.pop(name)
+        child.kill()
+        child.wait()
 
     def stop(self) -> None:
         """Stop all children, the last one started first; SIGKILL after 8 s."""
-        for child in reversed(self._children):
-            _signal(child, signal.SIGTERM)
+        stopping = list(self._children.values())[::-1]
+        for child in stopping:
+            child.terminate()
         until = time.monotonic() + _STOP_SECONDS
-        for child in reversed(self._children):
+        for child in stopping:
             try:
-                child.process.wait(max(0.1, until - time.monotonic()))
+                child.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _signal(child, signal.SIGKILL)
-                child.process.wait()
+                child.kill()
+                child.wait()
         self._children.clear()
-
-
-def _signal(child: _Child, number: signal.Signals) -> None:
-    # After a wait the pid may belong to another process.
-    if child.process.poll() is None:
-        os.kill(child.process.pid, number)
 
 
 _READY_SECONDS = 60.0

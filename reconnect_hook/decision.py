@@ -436,12 +436,7 @@ def after_call(
     if step is Step.CREATE:
         return _after_create(row, error, now)
     if error is not None:
-        return End(
-            Outcome.FAILED,
-            detail=words(error),
-            channel=row.channel,
-            of_the_whole=is_of_the_whole(error),
-        )
+        return _failed(row, error)
     starting_until = row.deadline if row.deadline is not None else now + STARTING_SECONDS
     if step is Step.START:
         return Enter(Phase.STARTING, Step.START, starting_until, row.tries)
@@ -465,16 +460,15 @@ def _after_delete(
     if error is None:
         return MakeCall(Step.CREATE)
     if policy.keeps_channel:
-        # The channel is still listed, so a retry is possible.
-        return End(
-            Outcome.FAILED,
-            detail=words(error),
-            channel=row.channel,
-            of_the_whole=is_of_the_whole(error),
-        )
+        return _failed(row, error)  # still listed, so a retry is possible
     # It may have worked, or still may: then the channel leaves the list.
     seconds = policy.verify_seconds if error.reason in _UNCERTAIN else 0.0
     return Enter(Phase.RESTARTING, Step.DELETE, now + seconds)
+
+
+def _failed(row: ChannelRow, error: GatewayError) -> End:
+    whole = is_of_the_whole(error)
+    return End(Outcome.FAILED, detail=words(error), channel=row.channel, of_the_whole=whole)
 
 
 def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> Enter | End:

@@ -14,7 +14,7 @@ from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.event_log import StepKind
 from reconnect_hook.probe_limits import Echo, LimitReason, ProbeRepository
 from zapwatch.channels import Channel, folded
-from zapwatch.config.readers import ProbeKind
+from zapwatch.config.readers import ProbeKind, is_number
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind
 from zapwatch.messages.message import MessageLogError, RecentMessages, make_token
@@ -72,9 +72,15 @@ class ProbeContext:
         return kind
 
     def number_of(self, channel: Channel) -> str | None:
-        """Return the phone number for echoes to a channel; raise GatewayError."""
-        number = self.settings.number_of(channel, None)
-        return number or self.settings.number_of(channel, self.client.own_number(channel))
+        """Return the phone number for echoes to a channel; raise GatewayError.
+
+        The operator's number wins over the gateway's own. Other sources are not trusted.
+        """
+        number = self.settings.echo_numbers.of(channel)
+        if number is None:
+            own = self.client.own_number(channel)
+            number = own if own and is_number(own) else None
+        return number
 
     def can_ask(self, channel: Channel) -> bool:
         """Whether settings and gateway allow any probe of a channel."""
@@ -324,7 +330,9 @@ class Echoes:
         if messages is None:
             raise UnableError("no message log reports echoes")
         asked_at = self._clock.monotonic()
-        heard = messages.recent(seconds).complete()
+        heard = messages.recent(seconds)
+        if heard.gap:
+            raise MessageLogError(heard.gap)
         since = self._clock.monotonic() - self.since
         for key, age in heard.ages.items():
             # Without the log's rounding to seconds: messages before ``since`` prove nothing.

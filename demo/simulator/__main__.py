@@ -16,8 +16,9 @@ from demo.simulator.rules import POSITIVE_AMOUNT
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from zapwatch.cli import WRONG_USAGE, manual
+from zapwatch.server import fail
 
-_USAGE_ERROR = 2
+_PROGRAM = "simulator"
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -106,9 +107,9 @@ def main() -> int:
     host, port = arguments.listen
     secret = os.environ.get(arguments.secret_env, "")
     if not secret:
-        return _complain(f"{arguments.secret_env} is not set: put the gateway's secret into it")
+        fail(_PROGRAM, f"{arguments.secret_env} is not set: put the gateway's secret into it")
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
-        return _complain("--tls-cert and --tls-key go together")
+        fail(_PROGRAM, "--tls-cert and --tls-key go together")
     tls = None if arguments.tls_cert is None else (arguments.tls_cert, arguments.tls_key)
     try:
         server = SimulatorServer(
@@ -121,16 +122,11 @@ def main() -> int:
             tls=tls,
         )
     except OSError as error:
-        return _complain(f"cannot serve on {host}:{port}: {error}")
+        fail(_PROGRAM, f"cannot serve on {host}:{port}: {error}")
     with server:
         print(f"simulator listening on {server.url}", flush=True)
         stopping.wait()
     return 0
-
-
-def _complain(line: str) -> int:
-    print(f"simulator: {line}", file=sys.stderr)
-    return _USAGE_ERROR
 
 
 if __name__ == "__main__":

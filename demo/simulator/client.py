@@ -1,11 +1,9 @@
 """Client for a running simulator in another process."""
 
-from typing import Any, Unpack
+from typing import Any
 from urllib.parse import quote
 
 import requests
-
-from demo.simulator.knobs import KnobSettings
 
 
 class SimulatorError(Exception):
@@ -34,8 +32,8 @@ class Simulator:
                 return dict(one)
         return None
 
-    def put_channel(self, channel: str, **settings: Unpack[KnobSettings]) -> dict[str, Any]:
-        """Create a channel or change its settings, and return its state."""
+    def put_channel(self, channel: str, **settings: Any) -> dict[str, Any]:
+        """Create a channel or change its settings (see Knobs), and return its state."""
         return self._object("PUT", f"channels/{quote(channel, safe='')}", settings)
 
     def drop(self, channel: str) -> dict[str, Any]:
@@ -90,32 +88,9 @@ class Simulator:
         """Remove the channel from the gateway."""
         return self._act(channel, "remove")
 
-    def fault(
-        self,
-        operation: str,
-        fault: str,
-        *,
-        times: int | None = None,
-        channel: str | None = None,
-        seconds: float | None = None,
-        megabytes: float = 16.0,
-        location: str = "/sim/elsewhere",
-        effect: bool = False,
-    ) -> dict[str, Any]:
-        """Switch on a fault of an operation, until cleared or for the next `times` calls.
-
-        `channel` limits it to calls about that channel; `seconds` delays the answer; with `effect`
-        the call does its work despite the faulty answer.
-        """
-        spec = {
-            "fault": fault,
-            "times": times,
-            "channel": channel,
-            "seconds": seconds,
-            "megabytes": megabytes,
-            "location": location,
-            "effect": effect,
-        }
+    def fault(self, operation: str, fault: str, **settings: Any) -> dict[str, Any]:
+        """Switch on a fault of an operation, until cleared or as `settings` say; see SwitchedOn."""
+        spec = {"fault": fault, **settings}
         return self._object("PUT", f"faults/{quote(operation, safe='')}", spec)
 
     def clear_faults(self, operation: str | None = None) -> None:

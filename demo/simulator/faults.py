@@ -184,8 +184,9 @@ RULES = {
 class SwitchedOn:
     """A fault that is switched on, for all or the next `times` matching calls.
 
-    `seconds` is the delay of the answer, for `drip` the pause after each byte. With `effect` the
-    call does its work despite the faulty answer.
+    `channel` limits it to calls about that channel. `seconds` is the delay of the answer, for
+    `drip` the pause after each byte. With `effect` the call does its work despite the faulty
+    answer.
     """
 
     fault: Fault
@@ -200,16 +201,8 @@ class SwitchedOn:
 
     def snapshot(self) -> dict[str, Any]:
         """Describe the fault for the control API."""
-        return {
-            "operation": self.operation,
-            "fault": self.fault.name,
-            "channel": self.channel,
-            "times": self.times,
-            "seconds": self.seconds,
-            "megabytes": self.megabytes,
-            "location": self.location,
-            "effect": self.effect,
-        }
+        settings = {name: getattr(self, name) for name in RULES}
+        return settings | {"operation": self.operation, "fault": self.fault.name}
 
 
 _DEFAULT_SECONDS = {"slow": 5.0, "drip": 1.0}

@@ -14,18 +14,19 @@ _KEPT = 20_000
 class Call:
     """One call. `status` and `seconds` stay None until, and unless, it gets an answer.
 
-    Times are those of its arrival; `monotonic` is comparable between processes of one machine.
+    The journal numbers it. Times are those of its arrival; `monotonic` is comparable between
+    processes of one machine.
     """
 
-    number: int
-    monotonic: float
-    epoch: float
     method: str
     path: str
     operation: str
     channel: str | None
     secret_right: bool
     request_id: str | None
+    number: int = 0
+    monotonic: float = 0.0
+    epoch: float = 0.0
     fault: str | None = None
     status: int | None = None
     seconds: float | None = None
@@ -40,32 +41,13 @@ class Journal:
         self._count = 0
         self._lock = threading.Lock()
 
-    def begin(
-        self,
-        *,
-        method: str,
-        path: str,
-        operation: str,
-        channel: str | None,
-        secret_right: bool,
-        request_id: str | None,
-    ) -> Call:
+    def begin(self, call: Call) -> None:
         """Record a call on arrival."""
         with self._lock:
             self._count += 1
-            call = Call(
-                self._count,
-                self._clock.monotonic(),
-                self._clock.time(),
-                method,
-                path,
-                operation,
-                channel,
-                secret_right,
-                request_id,
-            )
+            call.number = self._count
+            call.monotonic, call.epoch = self._clock.monotonic(), self._clock.time()
             self._calls.append(call)
-        return call
 
     def finish(self, call: Call, status: int | None) -> None:
         """Record a call's status and duration."""

@@ -1,7 +1,7 @@
 """Settings of a channel of the simulated gateway."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from demo.simulator import rules
 
@@ -80,7 +80,7 @@ class Knobs:
     session: Session = "paired"
     after_start: AfterStart = "paired"
     start_seconds: float = 0.0
-    not_started_http: int = 200
+    not_started_http: Literal[200, 500] = 200
     reconnect_seconds: float = 2.0
     initializing_answers: int = 0
     heals: bool = True
@@ -111,41 +111,9 @@ class Knobs:
         return {name: status if self.status_text == AS_IT_IS else self.status_text}
 
 
-class KnobSettings(TypedDict, total=False):
-    """Settings of `PUT /sim/channels/{id}`: the knobs, and the state to enter at once."""
-
-    name: str | None
-    session: Session
-    after_start: AfterStart
-    start_seconds: float
-    not_started_http: Literal[200, 500]
-    reconnect_seconds: float
-    initializing_answers: int
-    heals: bool
-    zombie_answer: ZombieAnswer
-    qr_field: str
-    qr_form: QrForm
-    status_text: Any
-    id_field: IdField
-    qr_seconds: float | None
-    integration: str
-    start: Start
-    whatsapp: WhatsApp
-    loaded: bool
-    tells_activity: bool
-    quiet: bool
-    old_core: bool
-    pairing: Pairing
-    code_seconds: float | None
-    registered: str | None
-    stores: bool
-    posting: Posting
-    engine: Engine
-    status: Status
-    zombie: bool
-
-
-RULES = {name: rules.of_type(hint) for name, hint in get_type_hints(KnobSettings).items()} | {
-    "qr_field": rules.one_of(*QR_FIELDS)
-}
-"""Validation rules of a channel's settings."""
+RULES = {
+    name: rules.of_type(hint)
+    for name, hint in (get_type_hints(Knobs) | {"status": Status, "zombie": bool}).items()
+} | {"qr_field": rules.one_of(*QR_FIELDS)}
+"""Validation rules of the settings of `PUT /sim/channels/{id}`: the knobs, and the state to enter
+at once."""

@@ -72,9 +72,11 @@ class SimulatorServer:
             APIS[api](self.gateway, self.faults, journal, secret).blueprint(),
             Control(self.gateway, self.faults, journal, self._traffic, self._webhook).blueprint(),
         )
-        context = None if tls is None else _tls_context(*tls)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if tls is not None:
+            context.load_cert_chain(*tls)
         self._server = _listen(host, port, app)
-        if context is not None:
+        if tls is not None:
             _use_tls(self._server, context)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'http' if tls is None else 'https'}://{shown}:{self._server.port}"
@@ -111,12 +113,6 @@ def _listen(host: str, port: int, app: Any) -> _Server:
     # Bound here, because werkzeug exits the process if it cannot bind.
     with socket.create_server((host, port), family=family, backlog=_BACKLOG) as listener:
         return _Server(host, port, app, handler=_Handler, fd=listener.fileno())
-
-
-def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 def _use_tls(server: _Server, context: ssl.SSLContext) -> None:

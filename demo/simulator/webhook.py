@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import quote
 
 import requests
@@ -18,20 +18,6 @@ from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
 
 _TIMEOUT = 5.0
-
-RULES = {
-    "repeats": rules.COUNT,
-    "late_seconds": rules.AMOUNT,
-    "flood": rules.COUNT,
-    "megabytes": rules.AMOUNT,
-    "url": rules.or_null(rules.URL),
-    "token": rules.TEXT,
-    "by_events": rules.SWITCH,
-    "signed": rules.SWITCH,
-    "retries": rules.COUNT,
-    "retry_seconds": rules.AMOUNT,
-}
-"""Validation rules of the settings of `PUT /sim/webhook`."""
 
 
 @dataclass
@@ -47,7 +33,6 @@ class Manners:
 
     url: str | None = None
     token: str = field(default="", repr=False)
-
     repeats: int = 0
     late_seconds: float = 0.0
     flood: int = 0
@@ -56,6 +41,12 @@ class Manners:
     signed: bool = True
     retries: int = 0
     retry_seconds: float = 1.0
+
+
+RULES = {name: rules.of_type(hint) for name, hint in get_type_hints(Manners).items()} | {
+    "url": rules.or_null(rules.URL)
+}
+"""Validation rules of the settings of `PUT /sim/webhook`."""
 
 
 class Webhook:

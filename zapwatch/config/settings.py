@@ -578,15 +578,6 @@ class ProbeSettings:
     echo_numbers: ByName[str] = field(repr=False)
     echo_text: str
 
-    def number_of(self, channel: Channel, told: str | None) -> str | None:
-        """Return the destination number of a channel's echoes, None if it is unknown.
-
-        The operator's number wins over ``told``, the gateway's own for this session. Other sources
-        are not trusted.
-        """
-        own = told if told and is_number(told) else None
-        return self.echo_numbers.of(channel) or own
-
     def wanted(self, channel: Channel) -> ProbeKind:
         """Return the probe that the operator has configured, even if it is impossible."""
         return self.overrides.of(channel) or self.kind
@@ -607,7 +598,7 @@ class ProbeSettings:
         if not channel.repairable:
             return ProbeKind.OFF
         wanted = self.wanted(channel)
-        known = asks_number or self.number_of(channel, channel.number) is not None
+        known = asks_number or self.echo_numbers.of(channel) or is_number(channel.number or "")
         if wanted is ProbeKind.ECHO and not known:
             wanted = ProbeKind.DELIVERY
         if wanted is ProbeKind.DELIVERY and not can_compare:

@@ -224,23 +224,23 @@ class GatewayResponse(HttpResponse):
 
     def json_value(self) -> Any:
         """Return the JSON of a successful response; raise Failure for any other."""
-        parsed = self.json()
+        is_html, parsed = self.is_html, self.json()
         refused = isinstance(parsed, dict) and parsed.get("success") is False
-        if self.is_success and not self.is_html and parsed is not None and not refused:
+        if self.is_success and not is_html and parsed is not None and not refused:
             return parsed
         message = error_message(parsed)
         suffix = f": {message}" if message else ""
         http = f"HTTP {self.status}"
         if self.status == 429:
             raise Failure(f"{http}, too many requests{suffix}", GatewayErrorKind.LIMIT)
-        if self.is_html and self.status in _PAGES:
+        if is_html and self.status in _PAGES:
             meaning = _PAGES[self.status]
             raise Failure(f"{http} with an HTML page: {meaning}", GatewayErrorKind.HTML)
         if self.status in (401, 403):
             raise Failure(f"{http}, wrong secret?{suffix}", GatewayErrorKind.UNAUTHORIZED)
         if self.status in range(300, 400):
             raise Failure(f"{http}, a redirect: wrong base URL?", GatewayErrorKind.HTTP)
-        if self.is_html:
+        if is_html:
             raise Failure(f"{http} with an HTML page instead of JSON", GatewayErrorKind.HTML)
         if not self.is_success:
             raise Failure(f"{http}{suffix}", GatewayErrorKind.HTTP)

@@ -68,11 +68,12 @@ class Tokens:
         self,
         calls: Calls,
         method: str,
-        session: str,
+        channel_id: str,
         path: str,
         body: Mapping[str, object] | None = None,
     ) -> GatewayResponse:
-        """Return the response to a call about a (quoted) session, with a new token after a 401."""
+        """Return the response to a call about a session, with a new token after a 401."""
+        session = in_path(channel_id)
         with self._lock:
             token = self._tokens.get(session)
         if token is not None:
@@ -279,9 +280,8 @@ class WppconnectGateway(Gateway):
         A session that cannot be closed keeps its pairing, since the server would not restart it.
         """
         with self._operation(Operation.DELETE) as calls:
-            session = in_path(channel_id)
             try:
-                self._tokens.send(calls, "POST", session, "logout-session", {}).json_object()
+                self._tokens.send(calls, "POST", channel_id, "logout-session", {}).json_object()
             except Failure as failure:
                 if failure.reason is not GatewayErrorKind.HTTP:
                     raise
@@ -292,7 +292,8 @@ class WppconnectGateway(Gateway):
                         "the session cannot be closed, so that no start would follow: "
                         "its pairing is kept"
                     ) from None
-                calls.post(f"/api/{session}/{self._key}/clear-session-data").json_value()
+                path = f"/api/{in_path(channel_id)}/{self._key}/clear-session-data"
+                calls.post(path).json_value()
 
     def create(self, channel_id: str) -> None:
         """Start the session as a new one, which a person must pair."""
@@ -304,7 +305,7 @@ class WppconnectGateway(Gateway):
         with self._operation(Operation.QUERY) as calls:
             number = self._number(calls, channel.id)
             path = f"check-number-status/{number}"
-            answer = self._tokens.send(calls, "GET", in_path(channel.id), path)
+            answer = self._tokens.send(calls, "GET", channel.id, path)
             _expect_status(answer, hide=number)
 
     def own_number(self, channel: Channel) -> str:
@@ -316,7 +317,7 @@ class WppconnectGateway(Gateway):
         """Send a text; return the message's id, None if unknown."""
         with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"phone": number, "message": text, "isGroup": False}
-            sent = self._tokens.send(calls, "POST", in_path(channel.id), "send-message", body)
+            sent = self._tokens.send(calls, "POST", channel.id, "send-message", body)
             response = _expect_status(sent).get("response")
             first = response[0] if isinstance(response, list) and response else response
             return message_id(first.get("id")) if isinstance(first, dict) else None
@@ -325,8 +326,7 @@ class WppconnectGateway(Gateway):
         """Delete one of our messages for both sides."""
         with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             body = {"phone": number, "messageId": message_id}
-            path = in_path(channel.id)
-            _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
+            _expect_status(self._tokens.send(calls, "POST", channel.id, "delete-message", body))
 
     @classmethod
     def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
@@ -348,8 +348,7 @@ class WppconnectGateway(Gateway):
         The server itself stores none, so a session that is down has no list.
         """
         with self._operation(Operation.MESSAGES) as calls:
-            path = in_path(channel.id)
-            answer = self._tokens.send(calls, "POST", path, "list-chats", {})
+            answer = self._tokens.send(calls, "POST", channel.id, "list-chats", {})
             if answer.status == 404:
                 return Received(cannot_know="the session is down, and only its page has messages")
             chats = [chat for chat in answer.json_list() if isinstance(chat, dict)]
@@ -378,7 +377,7 @@ class WppconnectGateway(Gateway):
         while True:
             with self._operation(Operation.MESSAGES, hide=[chat.partition("@")[0]]) as calls:
                 path = f"get-messages/{in_path(chat)}?{urlencode(query)}"
-                answer = self._tokens.send(calls, "GET", in_path(channel_id), path)
+                answer = self._tokens.send(calls, "GET", channel_id, path)
                 parsed = answer.json()
                 if answer.status == 401 and isinstance(parsed, dict) and "response" in parsed:
                     raise ChatError("the session does not open one of its chats")
@@ -398,24 +397,21 @@ class WppconnectGateway(Gateway):
         return [*super()._secrets(), *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
 
     def _number(self, calls: Calls, channel_id: str) -> str:
-        session = in_path(channel_id)
-        told = self._tokens.send(calls, "GET", session, "get-phone-number").json_object()
+        told = self._tokens.send(calls, "GET", channel_id, "get-phone-number").json_object()
         number = number_of(message_id(told.get("response")))
         if number is None:
             raise Failure("the session does not report its own number")
         return number
 
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
-        session = in_path(channel_id)
-        return self._tokens.send(calls, "GET", session, "status-session").json_object()
+        return self._tokens.send(calls, "GET", channel_id, "status-session").json_object()
 
     def _start(self, calls: Calls, channel_id: str, more: Mapping[str, object] = _START) -> None:
-        session = in_path(channel_id)
-        webhook = self._webhook.replace("{session}", session)
+        webhook = self._webhook.replace("{session}", in_path(channel_id))
         # This also removes the stored number of an earlier pairing code, with which the server
         # would no longer show a QR code.
         body = {**more, "webhook": webhook} if webhook else _START
-        self._tokens.send(calls, "POST", session, "start-session", body).json_object()
+        self._tokens.send(calls, "POST", channel_id, "start-session", body).json_object()
         self._starting.started(channel_id)
 
     def _restart(self, calls: Calls, channel_id: str) -> None:
@@ -428,11 +424,9 @@ class WppconnectGateway(Gateway):
         Without a page the session is closed nonetheless; a Chromium left by its start keeps
         running.
         """
-        session = in_path(channel_id)
+        calls = calls.within(_CLOSE_SECONDS)
         try:
-            self._tokens.send(
-                calls.within(_CLOSE_SECONDS), "POST", session, "close-session", {}
-            ).json_object()
+            self._tokens.send(calls, "POST", channel_id, "close-session", {}).json_object()
         except Failure as failure:
             if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
                 raise

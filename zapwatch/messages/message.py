@@ -314,12 +314,6 @@ class RecentMessages:
     echoes: set[str] = field(default_factory=set)
     gap: str = ""
 
-    def complete(self) -> RecentMessages:
-        """Return the messages; raise MessageLogError if some may be missing."""
-        if self.gap:
-            raise MessageLogError(self.gap)
-        return self
-
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:

@@ -547,7 +547,7 @@ class MessageLog:
     def arrivals_before(self, row_id: int, limit: int) -> list[Arrival]:
         """Return at most ``limit`` rows before ``row_id`` for an audit, newest first."""
         found = self._fetch(_ARRIVALS, limit, row=row_id)
-        return [_arrival(*one, names=self.names) for one in found]
+        return [_arrival(self.names, one) for one in found]
 
     def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
         """Return the newest ``limit`` ids above ``after``, up to ``up_to``."""
@@ -561,7 +561,7 @@ class MessageLog:
     def _rows(self, query: _Rows, limit: int, **values: object) -> list[Row]:
         rows = []
         for *plain, event in self._fetch(query, limit, **values):
-            row = _row(*plain, names=self.names)
+            row = _row(self.names, plain)
             rows += [row] if event is None else _whapi_rows(self.names, row, event) or [row]
         return rows
 
@@ -664,17 +664,8 @@ def _whapi_rows(names: Names, row: Row, payload: str | bytes) -> list[Row]:
     return rows
 
 
-def _row(
-    row_id: int,
-    time: Any,
-    other_time: Any,
-    channel: Any,
-    event_type: str | None,
-    note: str | None,
-    echo: str | None,
-    *,
-    names: Names,
-) -> Row:
+def _row(names: Names, found: Sequence[Any]) -> Row:
+    row_id, time, other_time, channel, event_type, note, echo = found
     key = names.key_of(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
     # SQLite returns a payload that is no text as bytes.
@@ -697,17 +688,8 @@ def _row(
     )
 
 
-def _arrival(
-    row_id: int,
-    time: Any,
-    other_time: Any,
-    channel: Any,
-    event: str | None,
-    note: Any,
-    ids: Any,
-    *,
-    names: Names,
-) -> Arrival:
+def _arrival(names: Names, found: Sequence[Any]) -> Arrival:
+    row_id, time, other_time, channel, event, note, ids = found
     times = [at for at in (_time(time), _time(other_time)) if at is not None]
     if ids is not None and (event or "").lower() == WHAPI_EVENT_TYPE:
         name, messages = _of_whapi(names, ids)
@@ -719,8 +701,8 @@ def _arrival(
     known = _list_of(ids) if is_in and note != CIPHERTEXT else []
     if any(isinstance(one, str) and one.startswith("true_") for one in known):
         known = []
-    found = frozenset(id_ for one in known if (id_ := bare_id(one)) is not None)
-    return Arrival(row_id, max(times, default=None), key, found)
+    own = frozenset(id_ for one in known if (id_ := bare_id(one)) is not None)
+    return Arrival(row_id, max(times, default=None), key, own)
 
 
 def _list_of(text: str | None) -> list[Any]:

@@ -6,6 +6,7 @@ import hmac
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from flask import Blueprint, Response, request
@@ -25,9 +26,11 @@ WORDS = "See you at nine?"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-Work = Callable[[SimulatedChannel, float], HttpAnswer]
+Work = Callable[..., HttpAnswer]
+"""Answers a call about a channel, from it, the current time and the rest of the path by name."""
+View = Callable[..., Response]
 Event = dict[str, Any]
-Route = tuple[str, str, Callable[..., Response]]
+Route = tuple[str, str, View]
 """HTTP method, path, view."""
 
 
@@ -93,11 +96,31 @@ class SimulatedApi(ABC):
         made.add_url_rule(f"{self.paths}<path:rest>", "unknown", self._unknown, methods=METHODS)
         return made
 
+    def on(self, operation: str, work: Work, missing: HttpAnswer | None = None) -> View:
+        """Return the view of a call about the channel that the request names."""
+
+        def view(channel: str = "", **more: str) -> Response:
+            return self.about(operation, self.named(channel), partial(work, **more), missing)
+
+        return view
+
+    def named(self, channel: str) -> str:
+        """Return the channel of a request, from the name in its path if it has one."""
+        return channel
+
+    def no_such(self, channel: str) -> HttpAnswer:  # noqa: ARG002 - some APIs repeat the name
+        """Return the answer about an unknown channel."""
+        return self.missing
+
+    def refusal(self) -> HttpAnswer:
+        """Return the answer to a wrong secret."""
+        return self.unauthorized
+
     def about(
         self, operation: str, channel: str, work: Work, missing: HttpAnswer | None = None
     ) -> Response:
         """Answer a call about a channel with `work`, or `missing` if it is unknown."""
-        missing = missing or self.missing
+        missing = missing or self.no_such(channel)
         return self.answer(operation, channel, lambda: self.gateway.at(channel, work, missing))
 
     def issue_code(self, channel: str, number: str, told: Callable[[str], HttpAnswer]) -> Response:
@@ -124,9 +147,23 @@ class SimulatedApi(ABC):
 
         def send() -> HttpAnswer:
             sent = self.gateway.send(channel, number.removesuffix("@c.us"), text)
-            return self.gateway.at(channel, unsent, self.missing) if sent is None else told(sent)
+            if sent is not None:
+                return told(sent)
+            return self.gateway.at(channel, unsent, self.no_such(channel))
 
         return self.answer("send", channel, send)
+
+    def take_back(
+        self, channel: str, chat: str, message: str, done: HttpAnswer, unknown: HttpAnswer
+    ) -> Response:
+        """Delete a message of a chat at both ends; ids are WhatsApp Web's."""
+
+        def take() -> HttpAnswer:
+            bare = message.removeprefix(f"true_{chat}_")
+            taken = self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare)
+            return done if taken else unknown
+
+        return self.answer("take_back", channel, take)
 
     def answer(
         self,
@@ -139,11 +176,11 @@ class SimulatedApi(ABC):
     ) -> Response:
         """Answer a call with `work` if its secret is `right` and no fault is on.
 
-        `refusal` is the answer to a wrong secret if it is not `unauthorized`.
+        `refusal` is the answer to a wrong secret if it is not the usual one.
         """
         right = self.is_right() if right is None else right
         call = self._begin(operation, channel, right=right)
-        ordinary = work if right else lambda: refusal or self.unauthorized
+        ordinary = work if right else lambda: refusal or self.refusal()
         on = self._faults.take(operation, channel, trusted=right)
         if on is None:
             answer = ordinary()
@@ -165,14 +202,10 @@ class SimulatedApi(ABC):
         return self.answer("unknown", None, lambda: self.unknown)
 
     def _begin(self, operation: str, channel: str | None, *, right: bool) -> Call:
-        return self._journal.begin(
-            method=request.method,
-            path=request.path,
-            operation=operation,
-            channel=channel,
-            secret_right=right,
-            request_id=request.headers.get("X-Request-Id"),
-        )
+        request_id = request.headers.get("X-Request-Id")
+        call = Call(request.method, request.path, operation, channel, right, request_id)
+        self._journal.begin(call)
+        return call
 
 
 def is_secret(given: str, secret: str) -> bool:

@@ -14,7 +14,6 @@ from demo.simulator.apis.calls import (
     Event,
     Route,
     SimulatedApi,
-    Work,
     body_of_request,
     png,
     texts_of_request,
@@ -37,10 +36,6 @@ def _refusal(status: int, error: str, words: str | list[str]) -> HttpAnswer:
     return HttpAnswer(status, {"status": status, "error": error, "response": {"message": words}})
 
 
-def _not_found(name: str) -> HttpAnswer:
-    return _refusal(404, "Not Found", [f'The "{name}" instance does not exist'])
-
-
 # An error with HTTP 200, whose text is lost.
 _UNNAMED = HttpAnswer(200, {"error": True, "message": "[object Object]"})
 _CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
@@ -59,18 +54,22 @@ class EvolutionApi(SimulatedApi):
         name = "<encoded:channel>"
         return (
             ("GET", "/instance/fetchInstances", self._list),
-            ("GET", f"/instance/connectionState/{name}", self._status),
+            ("GET", f"/instance/connectionState/{name}", self.on("status", _status)),
             ("GET", f"/instance/connect/{name}", self._connect),
-            ("POST", f"/instance/restart/{name}", self._restart),
-            ("DELETE", f"/instance/logout/{name}", self._logout),
-            ("GET", f"/chat/fetchPrivacySettings/{name}", self._query),
-            ("POST", f"/chat/whatsappNumbers/{name}", self._numbers),
-            ("POST", f"/chat/fetchProfile/{name}", self._profile),
+            ("POST", f"/instance/restart/{name}", self.on("restart", self._restart)),
+            ("DELETE", f"/instance/logout/{name}", self.on("delete", self._logout)),
+            ("GET", f"/chat/fetchPrivacySettings/{name}", self.on("query", self._query)),
+            ("POST", f"/chat/whatsappNumbers/{name}", self.on("cached", self._numbers)),
+            ("POST", f"/chat/fetchProfile/{name}", self.on("cached", self._profile)),
             ("POST", f"/message/sendText/{name}", self._send),
-            ("POST", f"/chat/findMessages/{name}", self._messages),
-            ("GET", f"/webhook/find/{name}", self._webhook),
+            ("POST", f"/chat/findMessages/{name}", self.on("messages", self._messages)),
+            ("GET", f"/webhook/find/{name}", self.on("webhook", self._webhook)),
             ("DELETE", f"/chat/deleteMessageForEveryone/{name}", self._take_back),
         )
+
+    def no_such(self, channel: str) -> HttpAnswer:
+        """Return the answer about an unknown instance."""
+        return _refusal(404, "Not Found", [f'The "{channel}" instance does not exist'])
 
     @staticmethod
     def event(message: SimulatedMessage, at: float) -> Event:
@@ -110,9 +109,6 @@ class EvolutionApi(SimulatedApi):
 
         return self.answer("list" if name is None else "row", name, work)
 
-    def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: HttpAnswer(200, _state(c, _look(c))))
-
     def _connect(self, channel: str) -> Response:
         number = request.args.get("number")
 
@@ -128,73 +124,51 @@ class EvolutionApi(SimulatedApi):
                     one.issue_code(number, self.gateway.next_pairing_code(), now)
             return HttpAnswer(200, self._code(one))
 
-        return self._about("pairing_code" if number else "start_session", channel, connect)
+        return self.about("pairing_code" if number else "start_session", channel, connect)
 
-    def _restart(self, channel: str) -> Response:
-        def restart(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if not one.knobs.loaded or _look(one) == "close":
-                return _UNNAMED
-            clients = one.clients
-            one.restart(now)
-            one.clients = clients
-            return HttpAnswer(200, self._code(one))
+    def _restart(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if not one.knobs.loaded or _look(one) == "close":
+            return _UNNAMED
+        clients = one.clients
+        one.restart(now)
+        one.clients = clients
+        return HttpAnswer(200, self._code(one))
 
-        return self._about("restart", channel, restart)
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if _look(one) == "close":
+            words = f'The "{one.id}" instance is not connected'
+            return _refusal(400, "Bad Request", [words])
+        one.unpair(now)
+        done = {"status": "SUCCESS", "error": False}
+        return HttpAnswer(200, done | {"response": {"message": "Instance logged out"}})
 
-    def _logout(self, channel: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if _look(one) == "close":
-                words = f'The "{one.id}" instance is not connected'
-                return _refusal(400, "Bad Request", [words])
-            one.unpair(now)
-            done = {"status": "SUCCESS", "error": False}
-            return HttpAnswer(200, done | {"response": {"message": "Instance logged out"}})
+    def _query(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.knobs.integration != BAILEYS:
+            return _refusal(400, "Bad Request", ["Not on the official Business API"])
+        if not one.sends:
+            return _CLOSED
+        names = ("readreceipts", "profile", "status", "online", "last", "groupadd")
+        return HttpAnswer(200, dict.fromkeys(names, "all"))
 
-        return self._about("delete", channel, logout)
-
-    def _query(self, channel: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.knobs.integration != BAILEYS:
-                return _refusal(400, "Bad Request", ["Not on the official Business API"])
-            if not one.sends:
-                return _CLOSED
-            names = ("readreceipts", "profile", "status", "online", "last", "groupadd")
-            return HttpAnswer(200, dict.fromkeys(names, "all"))
-
-        return self._about("query", channel, ask)
-
-    def _numbers(self, channel: str) -> Response:
+    def _numbers(self, *_: Any) -> HttpAnswer:
         """Answer from the cache that the numbers exist."""
         asked = body_of_request().get("numbers")
         numbers = asked if isinstance(asked, list) else []
+        return HttpAnswer(200, [{"exists": True, "number": number} for number in numbers])
 
-        def tell(*_: Any) -> HttpAnswer:
-            return HttpAnswer(200, [{"exists": True, "number": number} for number in numbers])
-
-        return self._about("cached", channel, tell)
-
-    def _profile(self, channel: str) -> Response:
+    def _profile(self, *_: Any) -> HttpAnswer:
         """Return a contact from the cache."""
         (number,) = texts_of_request("number")
-
-        def tell(*_: Any) -> HttpAnswer:
-            return HttpAnswer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
-
-        return self._about("cached", channel, tell)
+        return HttpAnswer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
 
     def _send(self, channel: str) -> Response:
         number, text = texts_of_request("number", "text")
 
-        def send() -> HttpAnswer:
-            if not self.gateway.at(channel, lambda *_: True, otherwise=False):
-                return _not_found(channel)
-            sent = self.gateway.send(channel, number, text)
-            if sent is None:
-                return _CLOSED
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
             key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": True, "id": sent.id}
             return HttpAnswer(201, {"key": key, "status": "PENDING", "messageType": "conversation"})
 
-        return self.answer("send", channel, send)
+        return self.send(channel, number, text, tell, lambda *_: _CLOSED)
 
     def _take_back(self, channel: str) -> Response:
         jid, message = texts_of_request("remoteJid", "id")
@@ -209,7 +183,7 @@ class EvolutionApi(SimulatedApi):
 
         return self.answer("take_back", channel, take)
 
-    def _messages(self, channel: str) -> Response:
+    def _messages(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         """List messages, the newest first, with the pitfalls of the real API.
 
         A time bound applies only together with the other one, `fromMe` only if it is true, and
@@ -219,47 +193,40 @@ class EvolutionApi(SimulatedApi):
         where: dict[str, Any] = body.get("where") or {}
         bounds: dict[str, Any] = where.get("messageTimestamp") or {}
         size, number = int(body.get("offset") or 50), int(body.get("page") or 1)
+        # Evolution does not store messages that it could not decrypt.
+        rows = [m for m in self.gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
+        if bounds.get("gte") and bounds.get("lte"):
+            first, last = (_as_date(bounds[name]) for name in ("gte", "lte"))
+            rows = [m for m in rows if first <= int(m.at or 0) <= last]
+        if (where.get("key") or {}).get("fromMe"):
+            rows = [m for m in rows if m.outgoing]
+        records = [
+            {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
+            | _row(m, m.at or 0.0)
+            for m in rows[(number - 1) * size : number * size]
+        ]
+        pages = {"total": len(rows), "pages": -(-len(rows) // size), "currentPage": number}
+        return HttpAnswer(200, {"messages": pages | {"records": records}})
 
-        def find(one: SimulatedChannel, _: float) -> HttpAnswer:
-            # Evolution does not store messages that it could not decrypt.
-            rows = [m for m in self.gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
-            if bounds.get("gte") and bounds.get("lte"):
-                first, last = (_as_date(bounds[name]) for name in ("gte", "lte"))
-                rows = [m for m in rows if first <= int(m.at or 0) <= last]
-            if (where.get("key") or {}).get("fromMe"):
-                rows = [m for m in rows if m.outgoing]
-            records = [
-                {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
-                | _row(m, m.at or 0.0)
-                for m in rows[(number - 1) * size : number * size]
-            ]
-            pages = {"total": len(rows), "pages": -(-len(rows) // size), "currentPage": number}
-            return HttpAnswer(200, {"messages": pages | {"records": records}})
-
-        return self._about("messages", channel, find)
-
-    def _webhook(self, channel: str) -> Response:
-        def find(one: SimulatedChannel, _: float) -> HttpAnswer:
-            posting = one.knobs.posting
-            if posting == "global":
-                return HttpAnswer(200, None)
-            wiped = posting == "wiped"
-            events = ["CONNECTION_UPDATE"] + ["MESSAGES_UPSERT"] * (posting != "unselected")
-            row = {
-                "id": f"c{secrets.token_hex(12)}",
-                "url": "" if wiped else webhook_url(one),
-                "headers": {"Authorization": f"Bearer {WEBHOOK_SECRET}"},
-                "enabled": posting != "disabled",
-                "events": [] if wiped else events,
-                "webhookByEvents": False,
-                "webhookBase64": False,
-                "createdAt": "2026-01-01T00:00:00.000Z",
-                "updatedAt": "2026-01-01T00:00:00.000Z",
-                "instanceId": f"00000000-0000-4000-8000-{one.number[1:]:0>12}",
-            }
-            return HttpAnswer(200, row)
-
-        return self._about("webhook", channel, find)
+    def _webhook(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        posting = one.knobs.posting
+        if posting == "global":
+            return HttpAnswer(200, None)
+        wiped = posting == "wiped"
+        events = ["CONNECTION_UPDATE"] + ["MESSAGES_UPSERT"] * (posting != "unselected")
+        row = {
+            "id": f"c{secrets.token_hex(12)}",
+            "url": "" if wiped else webhook_url(one),
+            "headers": {"Authorization": f"Bearer {WEBHOOK_SECRET}"},
+            "enabled": posting != "disabled",
+            "events": [] if wiped else events,
+            "webhookByEvents": False,
+            "webhookBase64": False,
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "updatedAt": "2026-01-01T00:00:00.000Z",
+            "instanceId": f"00000000-0000-4000-8000-{one.number[1:]:0>12}",
+        }
+        return HttpAnswer(200, row)
 
     def _code(self, channel: SimulatedChannel) -> dict[str, Any]:
         """Return the answer of connect: the state, a QR code, or a count while there is none."""
@@ -275,9 +242,6 @@ class EvolutionApi(SimulatedApi):
             "base64": image,
             "count": 1,
         }
-
-    def _about(self, operation: str, channel: str, work: Work) -> Response:
-        return self.about(operation, channel, work, _not_found(channel))
 
 
 def _row(message: SimulatedMessage, at: float) -> Event:
@@ -303,6 +267,10 @@ def _look(channel: SimulatedChannel) -> str | None:
     channel.looks += 1
     turn = channel.knobs.whatsapp == "refused" and channel.looks % 2 == 0
     return "connecting" if turn else "close"
+
+
+def _status(channel: SimulatedChannel, _: float) -> HttpAnswer:
+    return HttpAnswer(200, _state(channel, _look(channel)))
 
 
 def _state(channel: SimulatedChannel, state: str | None) -> dict[str, Any]:

@@ -60,14 +60,14 @@ class GowaApi(SimulatedApi):
         one = "/devices/<encoded:channel>"
         return (
             ("GET", "/devices", self._list),
-            ("POST", f"{one}/reconnect", self._reconnect),
-            ("GET", f"{one}/login", self._login),
+            ("POST", f"{one}/reconnect", self.on("restart", self._reconnect)),
+            ("GET", f"{one}/login", self.on("qr", self._login)),
             ("POST", f"{one}/login/code", self._pair),
-            ("POST", f"{one}/logout", self._logout),
-            ("GET", "/user/check", self._query),
+            ("POST", f"{one}/logout", self.on("delete", self._logout)),
+            ("GET", "/user/check", self.on("query", self._query)),
             ("POST", "/send/message", self._send),
-            ("GET", "/chats", self._chats),
-            ("GET", "/chat/<encoded:chat>/messages", self._messages),
+            ("GET", "/chats", self.on("chats", self._chats)),
+            ("GET", "/chat/<encoded:chat>/messages", self.on("messages", self._messages)),
             ("GET", "/statics/qr-<int:number>.png", self._image),
         )
 
@@ -75,6 +75,11 @@ class GowaApi(SimulatedApi):
         """Whether basic authentication contains user and password."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return scheme == "Basic" and is_secret(given, _basic(self.secret))
+
+    def named(self, channel: str) -> str:
+        """Return the device in the path, else in the header; WSGI hands that over as Latin-1."""
+        given = request.headers.get("X-Device-Id", "")
+        return channel or given.encode("latin-1").decode(errors="replace")
 
     @staticmethod
     def event(message: SimulatedMessage, at: float) -> Event:
@@ -101,26 +106,20 @@ class GowaApi(SimulatedApi):
         # Go writes an empty list as null.
         return self.answer("list", None, lambda: _ok(self.gateway.each(_device) or None))
 
-    def _reconnect(self, channel: str) -> Response:
-        def reconnect(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if not _is_paired(one):
-                return _NOT_PAIRED
-            one.restart(now)
-            return _ok("Reconnect success")
+    def _reconnect(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if not _is_paired(one):
+            return _NOT_PAIRED
+        one.restart(now)
+        return _ok("Reconnect success")
 
-        return self.about("restart", channel, reconnect)
-
-    def _login(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if one.status == "connected":
-                return _error(400, "ALREADY_LOGGED_IN", "you are already logged in")
-            one.begin(now)
-            if one.status != "qr_required":
-                return _error(500, "SESSION_SAVED_ERROR", "your session have been saved")
-            link = f"{request.host_url}statics/qr-{self.gateway.next_qr()}.png"
-            return _ok({"device_id": one.id, "qr_link": link, "qr_duration": 30})
-
-        return self.about("qr", channel, show)
+    def _login(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if one.status == "connected":
+            return _error(400, "ALREADY_LOGGED_IN", "you are already logged in")
+        one.begin(now)
+        if one.status != "qr_required":
+            return _error(500, "SESSION_SAVED_ERROR", "your session have been saved")
+        link = f"{request.host_url}statics/qr-{self.gateway.next_qr()}.png"
+        return _ok({"device_id": one.id, "qr_link": link, "qr_duration": 30})
 
     def _pair(self, channel: str) -> Response:
         number = request.args.get("phone", "")
@@ -131,62 +130,44 @@ class GowaApi(SimulatedApi):
     def _image(self, number: int) -> Response:
         return Response(qr_image.png(number), 200, mimetype="image/png")
 
-    def _logout(self, channel: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            one.unpair(now)
-            return _ok("Logout success")
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        one.unpair(now)
+        return _ok("Logout success")
 
-        return self.about("delete", channel, logout)
+    def _chats(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        last = {_jid(m.chat): m.at or 0.0 for m in self.gateway.messages_of(one)}
+        newest = sorted(last, key=lambda jid: -last[jid])
+        rows = [{"jid": jid, "last_message_time": rfc3339(last[jid])} for jid in newest]
+        return _page(rows)
 
-    def _chats(self) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            last = {_jid(m.chat): m.at or 0.0 for m in self.gateway.messages_of(one)}
-            newest = sorted(last, key=lambda jid: -last[jid])
-            rows = [{"jid": jid, "last_message_time": rfc3339(last[jid])} for jid in newest]
-            return _page(rows)
+    def _messages(self, one: SimulatedChannel, _: float, *, chat: str) -> HttpAnswer:
+        found = [m for m in self.gateway.messages_of(one) if _jid(m.chat) == chat]
+        own = request.args.get("is_from_me")
+        rows = [
+            {
+                "id": m.id,
+                "chat_jid": chat,
+                "content": m.words or WORDS,
+                "timestamp": rfc3339(m.at or 0.0),
+                "is_from_me": m.outgoing,
+                "media_type": "" if m.kind == "chat" else m.kind,
+            }
+            for m in reversed(found)
+            if m.kind not in {"protocol", "reaction", "ciphertext"}
+            and own != str(not m.outgoing).lower()
+        ]
+        return _page(rows)
 
-        return self.about("chats", _named_device(), tell)
-
-    def _messages(self, chat: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            found = [m for m in self.gateway.messages_of(one) if _jid(m.chat) == chat]
-            own = request.args.get("is_from_me")
-            rows = [
-                {
-                    "id": m.id,
-                    "chat_jid": chat,
-                    "content": m.words or WORDS,
-                    "timestamp": rfc3339(m.at or 0.0),
-                    "is_from_me": m.outgoing,
-                    "media_type": "" if m.kind == "chat" else m.kind,
-                }
-                for m in reversed(found)
-                if m.kind not in {"protocol", "reaction", "ciphertext"}
-                and own != str(not m.outgoing).lower()
-            ]
-            return _page(rows)
-
-        return self.about("messages", _named_device(), tell)
-
-    def _query(self) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            return _ok({"is_on_whatsapp": True}) if one.sends else _cut_off(one)
-
-        return self.about("query", _named_device(), ask)
+    def _query(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        return _ok({"is_on_whatsapp": True}) if one.sends else _cut_off(one)
 
     def _send(self) -> Response:
-        channel = _named_device()
         number, text = texts_of_request("phone", "message")
 
         def tell(sent: SimulatedMessage) -> HttpAnswer:
             return _ok({"message_id": sent.id, "status": "Message sent"})
 
-        return self.send(channel, number, text, tell, lambda one, _: _cut_off(one))
-
-
-def _named_device() -> str:
-    """Return the device's id in UTF-8, which WSGI hands over as Latin-1 text."""
-    return request.headers.get("X-Device-Id", "").encode("latin-1").decode(errors="replace")
+        return self.send(self.named(""), number, text, tell, lambda one, _: _cut_off(one))
 
 
 def _jid(chat: str) -> str:

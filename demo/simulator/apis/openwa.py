@@ -13,7 +13,6 @@ from demo.simulator.apis.calls import (
     Event,
     Route,
     SimulatedApi,
-    Work,
     png,
     texts_of_request,
 )
@@ -55,16 +54,16 @@ class OpenwaApi(SimulatedApi):
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
-        one = "/api/sessions/<encoded:session>"
+        one = "/api/sessions/<encoded:channel>"
         return (
             ("GET", "/api/sessions", self._list),
-            ("GET", one, self._status),
-            ("POST", f"{one}/stop", self._stop),
-            ("POST", f"{one}/start", self._start),
-            ("GET", f"{one}/qr", self._qr),
+            ("GET", one, self.on("status", self._status)),
+            ("POST", f"{one}/stop", self.on("stop", self._stop)),
+            ("POST", f"{one}/start", self.on("start_session", self._start)),
+            ("GET", f"{one}/qr", self.on("qr", self._qr)),
             ("POST", f"{one}/pairing-code", self._pair),
-            ("POST", f"{one}/logout", self._logout),
-            ("GET", f"{one}/contacts/check/<encoded:number>", self._query),
+            ("POST", f"{one}/logout", self.on("delete", self._logout)),
+            ("GET", f"{one}/contacts/check/<encoded:number>", self.on("query", self._query)),
             ("POST", f"{one}/messages/send-text", self._send),
             ("POST", f"{one}/messages/delete", self._take_back),
             ("GET", f"{one}/messages", self._messages),
@@ -95,84 +94,63 @@ class OpenwaApi(SimulatedApi):
     def _list(self) -> Response:
         return self.answer("list", None, lambda: HttpAnswer(200, self.gateway.each(_session)))
 
-    def _status(self, session: str) -> Response:
-        return self._of("status", session, lambda one, _: HttpAnswer(200, _session(one)))
+    def _status(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        return HttpAnswer(200, _session(one))
 
-    def _stop(self, session: str) -> Response:
-        def stop(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if not _has_engine(one):
-                return _NOT_STARTED
-            one.close(now)
-            return HttpAnswer(200, _session(one))
+    def _stop(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if not _has_engine(one):
+            return _NOT_STARTED
+        one.close(now)
+        return HttpAnswer(200, _session(one))
 
-        return self._of("stop", session, stop)
+    def _start(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if _has_engine(one):
+            return _STARTED
+        one.begin(now)
+        return HttpAnswer(200, _session(one))
 
-    def _start(self, session: str) -> Response:
-        def start(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if _has_engine(one):
-                return _STARTED
-            one.begin(now)
-            return HttpAnswer(200, _session(one))
+    def _qr(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "qr_required":
+            return _error(400, "QR code is not ready yet", "Bad Request")
+        code = f"data:image/png;base64,{png(self.gateway.next_qr())}"
+        return HttpAnswer(200, {"qrCode": code, "status": "qr_ready"})
 
-        return self._of("start_session", session, start)
-
-    def _qr(self, session: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "qr_required":
-                return _error(400, "QR code is not ready yet", "Bad Request")
-            code = f"data:image/png;base64,{png(self.gateway.next_qr())}"
-            return HttpAnswer(200, {"qrCode": code, "status": "qr_ready"})
-
-        return self._of("qr", session, show)
-
-    def _pair(self, session: str) -> Response:
+    def _pair(self, channel: str) -> Response:
         (number,) = texts_of_request("phoneNumber")
-        return self.issue_code(
-            self._name(session),
-            number,
-            lambda code: HttpAnswer(201, {"pairingCode": code.replace("-", "")}),
-        )
 
-    def _logout(self, session: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if not _has_engine(one):
-                return _NOT_STARTED
-            one.unpair(now)
-            return HttpAnswer(200, _session(one))
+        def tell(code: str) -> HttpAnswer:
+            return HttpAnswer(201, {"pairingCode": code.replace("-", "")})
 
-        return self._of("delete", session, logout)
+        return self.issue_code(self.named(channel), number, tell)
 
-    def _query(self, session: str, number: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if not one.sends:
-                return _NOT_READY
-            found = {"number": number, "exists": True, "whatsappId": f"{number}@c.us"}
-            return HttpAnswer(200, found)
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if not _has_engine(one):
+            return _NOT_STARTED
+        one.unpair(now)
+        return HttpAnswer(200, _session(one))
 
-        return self._of("query", session, ask)
+    def _query(self, one: SimulatedChannel, _: float, *, number: str) -> HttpAnswer:
+        if not one.sends:
+            return _NOT_READY
+        found = {"number": number, "exists": True, "whatsappId": f"{number}@c.us"}
+        return HttpAnswer(200, found)
 
-    def _send(self, session: str) -> Response:
+    def _send(self, channel: str) -> Response:
         chat, text = texts_of_request("chatId", "text")
 
         def tell(sent: SimulatedMessage) -> HttpAnswer:
             at = int(self.gateway.clock.time() * 1000)
             return HttpAnswer(201, {"messageId": f"true_{chat}_{sent.id}", "timestamp": at})
 
-        return self.send(self._name(session), chat, text, tell, lambda *_: _NOT_READY)
+        return self.send(self.named(channel), chat, text, tell, lambda *_: _NOT_READY)
 
-    def _take_back(self, session: str) -> Response:
+    def _take_back(self, channel: str) -> Response:
         chat, message = texts_of_request("chatId", "messageId")
-        channel = self._name(session)
+        unknown = _error(404, "Message not found", "Not Found")
+        done = HttpAnswer(200, {"success": True})
+        return self.take_back(self.named(channel), chat, message, done, unknown)
 
-        def take() -> HttpAnswer:
-            bare = message.removeprefix(f"true_{chat}_")
-            if not self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
-                return _error(404, "Message not found", "Not Found")
-            return HttpAnswer(200, {"success": True})
-
-        return self.answer("take_back", channel, take)
-
-    def _messages(self, session: str) -> Response:
+    def _messages(self, channel: str) -> Response:
         limit = min(100, int(request.args.get("limit", 50)))
         offset = int(request.args.get("offset", 0))
         careful = request.args.get("inlineMedia") == "false"
@@ -195,15 +173,12 @@ class OpenwaApi(SimulatedApi):
             return HttpAnswer(200, page)
 
         # Else each page may hold megabytes of pictures.
-        return self._of("messages" if careful else "careless", session, tell)
+        return self.about("messages" if careful else "careless", self.named(channel), tell)
 
-    def _of(self, operation: str, session: str, work: Work) -> Response:
-        return self.about(operation, self._name(session), work)
-
-    def _name(self, session: str) -> str:
+    def named(self, channel: str) -> str:
         """Return a session's name by its id, an empty string if it is unknown."""
         names = self.gateway.each(lambda one: one.id)
-        return next((one for one in names if openwa_id(one) == session), "")
+        return next((one for one in names if openwa_id(one) == channel), "")
 
 
 def _has_engine(channel: SimulatedChannel) -> bool:

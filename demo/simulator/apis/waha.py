@@ -55,19 +55,27 @@ class WahaApi(SimulatedApi):
         listed = "/api/<encoded:channel>/chats/<encoded:chat>/messages"
         return (
             ("GET", "/api/sessions", self._list),
-            ("GET", one, self._status),
-            ("POST", f"{one}/start", self._start),
-            ("POST", f"{one}/restart", self._restart),
-            ("POST", f"{one}/logout", self._logout),
-            ("GET", "/api/<encoded:channel>/auth/qr", self._qr),
-            ("POST", "/api/<encoded:channel>/auth/request-code", self._pairing_code),
-            ("GET", "/api/contacts/check-exists", self._query),
+            ("GET", one, self.on("status", self._status)),
+            ("POST", f"{one}/start", self.on("start_session", self._start)),
+            ("POST", f"{one}/restart", self.on("restart", self._restart)),
+            ("POST", f"{one}/logout", self.on("delete", self._logout)),
+            ("GET", "/api/<encoded:channel>/auth/qr", self.on("qr", self._qr)),
+            (
+                "POST",
+                "/api/<encoded:channel>/auth/request-code",
+                self.on("pairing_code", self._pairing_code),
+            ),
+            ("GET", "/api/contacts/check-exists", self.on("query", self._query)),
             ("POST", "/api/sendText", self._send),
             ("DELETE", f"{listed}/<encoded:message>", self._take_back),
-            ("GET", "/api/<encoded:channel>/chats/overview", self._overview),
+            ("GET", "/api/<encoded:channel>/chats/overview", self.on("chats", self._overview)),
             ("GET", listed, self._messages),
-            ("GET", f"{listed}/<encoded:message>", self._message),
+            ("GET", f"{listed}/<encoded:message>", self.on("media", self._message)),
         )
+
+    def named(self, channel: str) -> str:
+        """Return the session in the path, else in the query."""
+        return channel or request.args.get("session", "")
 
     def is_right(self) -> bool:
         """Whether the request contains the secret, or an old Core ignores it."""
@@ -112,73 +120,52 @@ class WahaApi(SimulatedApi):
 
         return self.answer("list", None, work)
 
-    def _status(self, channel: str) -> Response:
-        return self.about("status", channel, lambda c, _: HttpAnswer(200, _session(c)))
+    def _status(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        return HttpAnswer(200, _session(one))
 
-    def _start(self, channel: str) -> Response:
-        def start(one: SimulatedChannel, now: float) -> HttpAnswer:
-            runs = one.failed or one.status != "disconnected"
-            if runs and one.knobs.old_core:
-                words = f"Session '{one.id}' is already started."
-                return _refused(422, "Unprocessable Entity", words)
-            if not runs:
-                one.begin(now)
-            return HttpAnswer(201, _session(one))
+    def _start(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        runs = one.failed or one.status != "disconnected"
+        if runs and one.knobs.old_core:
+            words = f"Session '{one.id}' is already started."
+            return _refused(422, "Unprocessable Entity", words)
+        if not runs:
+            one.begin(now)
+        return HttpAnswer(201, _session(one))
 
-        return self.about("start_session", channel, start)
+    def _restart(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        one.restart(now)
+        return HttpAnswer(201, _session(one))
 
-    def _restart(self, channel: str) -> Response:
-        def restart(one: SimulatedChannel, now: float) -> HttpAnswer:
-            one.restart(now)
-            return HttpAnswer(201, _session(one))
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        runs = one.status != "disconnected"
+        one.unpair(now)
+        if runs:
+            one.begin(now)
+        return HttpAnswer(201, _session(one))
 
-        return self.about("restart", channel, restart)
+    def _qr(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "qr_required":
+            return _unready(one, "SCAN_QR_CODE")
+        number = self.gateway.next_qr()
+        if request.args.get("format") == "raw":
+            return HttpAnswer(200, {"value": f"2@{number}"})
+        return HttpAnswer(200, {"mimetype": "image/png", "data": png(number)})
 
-    def _logout(self, channel: str) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            runs = one.status != "disconnected"
-            one.unpair(now)
-            if runs:
-                one.begin(now)
-            return HttpAnswer(201, _session(one))
-
-        return self.about("delete", channel, logout)
-
-    def _qr(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "qr_required":
-                return _unready(one, "SCAN_QR_CODE")
-            number = self.gateway.next_qr()
-            if request.args.get("format") == "raw":
-                return HttpAnswer(200, {"value": f"2@{number}"})
-            return HttpAnswer(200, {"mimetype": "image/png", "data": png(number)})
-
-        return self.about("qr", channel, show)
-
-    def _pairing_code(self, channel: str) -> Response:
+    def _pairing_code(self, one: SimulatedChannel, now: float) -> HttpAnswer:
         (number,) = texts_of_request("phoneNumber")
+        if one.status != "qr_required":
+            return _unready(one, "SCAN_QR_CODE")
+        if one.knobs.pairing == "refused" or not number.isdigit():
+            return _refused(422, "Unprocessable Entity", f"Can't get a code for {number}")
+        code = self.gateway.next_pairing_code()
+        one.issue_code(number, code, now)
+        return HttpAnswer(201, {"code": f"{code[:4]}-{code[4:]}"})
 
-        def issue(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if one.status != "qr_required":
-                return _unready(one, "SCAN_QR_CODE")
-            if one.knobs.pairing == "refused" or not number.isdigit():
-                return _refused(422, "Unprocessable Entity", f"Can't get a code for {number}")
-            code = self.gateway.next_pairing_code()
-            one.issue_code(number, code, now)
-            return HttpAnswer(201, {"code": f"{code[:4]}-{code[4:]}"})
-
-        return self.about("pairing_code", channel, issue)
-
-    def _query(self) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _unready(one, "WORKING")
-            if not one.sends:
-                return _failed("Timed Out")
-            asked = request.args.get("phone", "")
-            return HttpAnswer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
-
-        return self.about("query", request.args.get("session", ""), ask)
+    def _query(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if not one.sends:
+            return _not_sent(one, now)
+        asked = request.args.get("phone", "")
+        return HttpAnswer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
 
     def _send(self) -> Response:
         channel, chat, text = texts_of_request("session", "chatId", "text")
@@ -189,26 +176,18 @@ class WahaApi(SimulatedApi):
         return self.send(channel, chat, text, tell, _not_sent)
 
     def _take_back(self, channel: str, chat: str, message: str) -> Response:
-        def take() -> HttpAnswer:
-            bare = message.removeprefix(f"true_{chat}_")
-            if not self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
-                return _failed("Message not found")
-            return HttpAnswer(200, {})
+        unknown = _failed("Message not found")
+        return self.take_back(channel, chat, message, HttpAnswer(200, {}), unknown)
 
-        return self.answer("take_back", channel, take)
-
-    def _overview(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            last = {message.chat: message for message in self.gateway.messages_of(one)}
-            newest = sorted(last.values(), key=lambda message: message.at or 0.0, reverse=True)
-            rows: list[dict[str, Any]] = [
-                {"id": message.chat, "name": None, "picture": None, "_chat": {}}
-                | {"lastMessage": _row(message)}
-                for message in newest
-            ]
-            return HttpAnswer(200, _cut(rows))
-
-        return self.about("chats", channel, tell)
+    def _overview(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        last = {message.chat: message for message in self.gateway.messages_of(one)}
+        newest = sorted(last.values(), key=lambda message: message.at or 0.0, reverse=True)
+        rows: list[dict[str, Any]] = [
+            {"id": message.chat, "name": None, "picture": None, "_chat": {}}
+            | {"lastMessage": _row(message)}
+            for message in newest
+        ]
+        return HttpAnswer(200, _cut(rows))
 
     def _messages(self, channel: str, chat: str) -> Response:
         """List messages; rows without content are removed after the page is cut."""
@@ -233,16 +212,12 @@ class WahaApi(SimulatedApi):
         careful = asked.get("downloadMedia") == "false"
         return self.about("messages" if careful else "careless", channel, tell)
 
-    def _message(self, channel: str, chat: str, message: str) -> Response:
+    def _message(self, one: SimulatedChannel, _: float, *, chat: str, message: str) -> HttpAnswer:
         """Return one message, with a link to its file."""
-
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            for found in self.gateway.messages_of(one):
-                if (found.chat, found.serialized) == (chat, message):
-                    return HttpAnswer(200, _row(found) | _media(found))
-            return _failed("Message not found")
-
-        return self.about("media", channel, tell)
+        for found in self.gateway.messages_of(one):
+            if (found.chat, found.serialized) == (chat, message):
+                return HttpAnswer(200, _row(found) | _media(found))
+        return _failed("Message not found")
 
     def about(
         self, operation: str, channel: str, work: Work, missing: HttpAnswer | None = None

@@ -11,7 +11,6 @@ from demo.simulator.apis.calls import (
     Event,
     Route,
     SimulatedApi,
-    Work,
     body_of_request,
     is_secret,
     png,
@@ -67,15 +66,15 @@ class WhapiApi(SimulatedApi):
             ("GET", "/health", self._health),
             ("GET", "/users/login", self._login),
             ("GET", "/users/login/<number>", self._pair),
-            ("POST", "/users/logout", self._logout),
+            ("POST", "/users/logout", self.on("delete", self._logout)),
             ("POST", "/contacts", self._query),
             ("POST", "/messages/text", self._send),
-            ("GET", "/messages/list", self._messages),
+            ("GET", "/messages/list", self.on("messages", self._messages)),
         )
 
     def is_right(self) -> bool:
         """Whether the token is a channel's."""
-        return self._channel() is not None
+        return bool(self.named(""))
 
     @staticmethod
     def event(message: SimulatedMessage, at: float) -> Event:
@@ -105,7 +104,7 @@ class WhapiApi(SimulatedApi):
                 _wake(one, now)
             return HttpAnswer(200, _state(one))
 
-        return self._about(operation, tell)
+        return self.about(operation, self.named(""), tell)
 
     def _login(self) -> Response:
         looks = request.args.get("wakeup") == "false"
@@ -120,29 +119,27 @@ class WhapiApi(SimulatedApi):
             image = f"data:image/png;base64,{png(self.gateway.next_qr())}"
             return HttpAnswer(200, {"status": "OK", "base64": image, "expire": 20})
 
-        return self._about("qr" if looks else "careless", show)
+        return self.about("qr" if looks else "careless", self.named(""), show)
 
     def _pair(self, number: str) -> Response:
-        channel = self._channel() or ""
+        channel = self.named("")
         return self.issue_code(channel, number, lambda code: HttpAnswer(200, {"code": code}))
 
-    def _logout(self) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if one.status == "qr_required":
-                return _error(409, "Channel already logged out")
-            one.unpair(now)
-            # The document describes one of the fields and requires the other.
-            return HttpAnswer(200, {"success": True, "result": "success"})
-
-        return self._about("delete", logout)
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if one.status == "qr_required":
+            return _error(409, "Channel already logged out")
+        one.unpair(now)
+        # The document describes one of the fields and requires the other.
+        return HttpAnswer(200, {"success": True, "result": "success"})
 
     def _query(self) -> Response:
         asked = body_of_request()
+        checks = asked.get("force_check") is True
 
         def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
             if one.status != "connected":
                 return _NOT_PAIRED
-            if asked.get("force_check") is True and not one.sends:
+            if checks and not one.sends:
                 return _FAILED
             numbers = asked.get("contacts")
             contacts = [
@@ -151,7 +148,7 @@ class WhapiApi(SimulatedApi):
             ]
             return HttpAnswer(200, {"contacts": contacts})
 
-        return self._about("query" if asked.get("force_check") is True else "cached", ask)
+        return self.about("query" if checks else "cached", self.named(""), ask)
 
     def _send(self) -> Response:
         number, text = texts_of_request("to", "body")
@@ -168,44 +165,30 @@ class WhapiApi(SimulatedApi):
             }
             return HttpAnswer(200, {"sent": True, "message": message})
 
-        return self.send(self._channel() or "", number, text, tell, _not_sent)
+        return self.send(self.named(""), number, text, tell, _not_sent)
 
-    def _messages(self) -> Response:
+    def _messages(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         asked = request.args
         count, offset = (int(asked.get(*pair)) for pair in (("count", 100), ("offset", 0)))
+        if one.status != "connected":
+            return _NOT_PAIRED
+        if not 1 <= count <= 500:
+            return _error(400, "count must be from 1 to 500")
+        found = [
+            _row(m, m.at or 0.0)
+            for m in self.gateway.messages_of(one)
+            if m.kind != "ciphertext" and asked.get("from_me") != str(not m.outgoing).lower()
+        ]
+        if asked.get("sort") == "desc":
+            found.reverse()
+        page = found[offset : offset + count]
+        return HttpAnswer(200, {"messages": page, "count": len(page), "total": len(found)})
 
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _NOT_PAIRED
-            if not 1 <= count <= 500:
-                return _error(400, "count must be from 1 to 500")
-            found = [
-                _row(m, m.at or 0.0)
-                for m in self.gateway.messages_of(one)
-                if m.kind != "ciphertext" and asked.get("from_me") != str(not m.outgoing).lower()
-            ]
-            if asked.get("sort") == "desc":
-                found.reverse()
-            page = found[offset : offset + count]
-            return HttpAnswer(200, {"messages": page, "count": len(page), "total": len(found)})
-
-        return self._about("messages", tell)
-
-    def _about(self, operation: str, work: Work) -> Response:
-        channel = self._channel()
-
-        def answer() -> HttpAnswer:
-            return self.gateway.at(channel or "", work, _NO_CHANNEL)
-
-        return self.answer(operation, channel, answer)
-
-    def _channel(self) -> str | None:
-        """Return the channel of the token, None for a wrong token."""
+    def named(self, channel: str) -> str:  # noqa: ARG002 - no path has it
+        """Return the channel of the token, an empty string for a wrong token."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer":
-            return None
-        ids = self.gateway.each(lambda one: one.id)
-        return next((one for one in ids if is_secret(given, token_of(self.secret, one))), None)
+        ids = self.gateway.each(lambda one: one.id) if scheme == "Bearer" else []
+        return next((one for one in ids if is_secret(given, token_of(self.secret, one))), "")
 
 
 def _row(message: SimulatedMessage, at: float) -> Event:

@@ -38,6 +38,8 @@ _PING_SECONDS = 0.5
 _NO_PAGE = HttpAnswer(404, None)
 _CLOSED = HttpAnswer(200, {"status": "CLOSED", "qrcode": None})
 _NOT_CLOSED = {"status": False, "message": "Error closing session", "error": {"level": "error"}}
+_UNKNOWN = HttpAnswer(500, _NOT_CLOSED | {"session": ""})
+_DONE = HttpAnswer(200, {"status": True, "message": "Session successfully closed"})
 
 
 def _not_active() -> HttpAnswer:
@@ -76,20 +78,20 @@ class WppconnectApi(SimulatedApi):
             ("GET", "/api/<encoded:key>/show-all-sessions", self._list),
             ("POST", f"{admin}/generate-token", self._token),
             ("POST", f"{admin}/clear-session-data", self._clear),
-            ("GET", f"{one}/status-session", self._status),
+            ("GET", f"{one}/status-session", self.on("status", self._status, _CLOSED)),
             ("POST", f"{one}/start-session", self._start),
-            ("POST", f"{one}/close-session", self._close),
-            ("POST", f"{one}/logout-session", self._logout),
-            ("GET", f"{one}/get-phone-number", self._number),
-            ("GET", f"{one}/check-number-status/<number>", self._query),
-            ("GET", f"{one}/check-connection-session", self._page),
+            ("POST", f"{one}/close-session", self.on("close_session", self._close, _UNKNOWN)),
+            ("POST", f"{one}/logout-session", self.on("delete", self._logout)),
+            ("GET", f"{one}/get-phone-number", self.on("number", self._number)),
+            ("GET", f"{one}/check-number-status/<number>", self.on("query", self._query)),
+            ("GET", f"{one}/check-connection-session", self.on("cached", self._page)),
             ("POST", f"{one}/send-message", self._send),
             ("POST", f"{one}/delete-message", self._take_back),
             ("GET", "/socket.io/", self._socket),
             ("POST", "/socket.io/", self._socket),
-            ("POST", f"{one}/list-chats", self._chats),
-            ("GET", f"{one}/get-messages/<encoded:phone>", self._messages),
-            ("GET", f"{one}/unread-messages", self._unread),
+            ("POST", f"{one}/list-chats", self.on("chats", self._chats)),
+            ("GET", f"{one}/get-messages/<encoded:phone>", self.on("messages", self._messages)),
+            ("GET", f"{one}/unread-messages", self.on("careless", self._unread)),
         )
 
     def is_right(self) -> bool:
@@ -141,8 +143,8 @@ class WppconnectApi(SimulatedApi):
         done = HttpAnswer(200, {"success": True})
         return self._answer_admin("delete", channel, work, key)
 
-    def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: HttpAnswer(200, self._state(c)), _CLOSED)
+    def _status(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        return HttpAnswer(200, self._state(one))
 
     def _start(self, channel: str) -> Response:
         config = body_of_request()
@@ -163,7 +165,7 @@ class WppconnectApi(SimulatedApi):
 
             return self.gateway.at(channel, start, _CLOSED)
 
-        return self._answer("start_session", channel, work)
+        return self.answer("start_session", channel, work)
 
     def _issue_code(self, channel: SimulatedChannel, now: float) -> None:
         """Issue a code, and send it to all sockets, without the session's name as after a close."""
@@ -196,121 +198,82 @@ class WppconnectApi(SimulatedApi):
         except Empty:
             return _packets("2")
 
-    def _close(self, channel: str) -> Response:
-        def close(one: SimulatedChannel, now: float) -> HttpAnswer:
-            has_page = one.begun and not one.start_failed
-            error = HttpAnswer(500, _NOT_CLOSED | _session(one))
-            one.close(now)
-            if not has_page:
-                return error
-            return HttpAnswer(200, {"status": True, "message": "Session successfully closed"})
+    def _close(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        has_page = one.begun and not one.start_failed
+        error = HttpAnswer(500, _NOT_CLOSED | _session(one))
+        one.close(now)
+        return _DONE if has_page else error
 
-        unknown = HttpAnswer(500, _NOT_CLOSED | {"session": ""})
-        return self._about("close_session", channel, close, unknown)
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if one.status != "connected":
+            return _not_active()
+        one.unpair(now)
+        return _DONE
 
-    def _logout(self, channel: str) -> Response:
-        def work() -> HttpAnswer:
-            return self.gateway.at(channel, logout, _not_active())
+    def _number(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "connected":
+            return _not_active()
+        return HttpAnswer(200, {"status": "success", "response": f"{one.number}@c.us"})
 
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _not_active()
-            one.unpair(now)
-            return HttpAnswer(200, {"status": True, "message": "Session successfully closed"})
+    def _query(self, one: SimulatedChannel, _: float, *, number: str) -> HttpAnswer:
+        if one.status != "connected":
+            return _not_active()
+        if not one.sends:
+            words = "Error on check number status"
+            return HttpAnswer(500, {"status": "error", "message": words, "error": {}})
+        found = {"id": {"_serialized": f"{number}@c.us"}, "numberExists": True}
+        return HttpAnswer(200, {"status": "success", "response": found})
 
-        return self._answer("delete", channel, work)
-
-    def _number(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _not_active()
-            return HttpAnswer(200, {"status": "success", "response": f"{one.number}@c.us"})
-
-        return self._about("number", channel, tell, _not_active())
-
-    def _query(self, channel: str, number: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _not_active()
-            if not one.sends:
-                words = "Error on check number status"
-                return HttpAnswer(500, {"status": "error", "message": words, "error": {}})
-            found = {"id": {"_serialized": f"{number}@c.us"}, "numberExists": True}
-            return HttpAnswer(200, {"status": "success", "response": found})
-
-        return self._about("query", channel, ask, _not_active())
-
-    def _page(self, channel: str) -> Response:
+    def _page(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         """Answer whether the browser page responds, which is no evidence of WhatsApp's state."""
-
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            up = one.status == "connected"
-            return HttpAnswer(200, {"status": up, "message": "Connected" if up else "Disconnected"})
-
-        return self._about("cached", channel, tell, _not_active())
+        up = one.status == "connected"
+        return HttpAnswer(200, {"status": up, "message": "Connected" if up else "Disconnected"})
 
     def _send(self, channel: str) -> Response:
         number, text = texts_of_request("phone", "message")
 
-        def send() -> HttpAnswer:
-            sent = self.gateway.send(channel, number, text)
-            if sent is None:
-                return _not_active()
+        def tell(sent: SimulatedMessage) -> HttpAnswer:
             message = {"id": f"true_{number}@c.us_{sent.id}", "fromMe": True, "body": text}
             return HttpAnswer(201, {"status": "success", "response": [message], "mapper": "return"})
 
-        return self._answer("send", channel, send)
+        return self.send(channel, number, text, tell, lambda *_: _not_active())
 
     def _take_back(self, channel: str) -> Response:
         number, message = texts_of_request("phone", "messageId")
 
-        def take() -> HttpAnswer:
-            bare = message.removeprefix(f"true_{number}@c.us_")
-            if not self.gateway.take_back(channel, number, bare):
-                return HttpAnswer(500, {"status": "error", "message": "Error on delete message"})
-            return HttpAnswer(
-                200, {"status": "success", "response": {"message": "Message deleted"}}
-            )
+        done = HttpAnswer(200, {"status": "success", "response": {"message": "Message deleted"}})
+        unknown = HttpAnswer(500, {"status": "error", "message": "Error on delete message"})
+        return self.take_back(channel, f"{number}@c.us", message, done, unknown)
 
-        return self._answer("take_back", channel, take)
+    def _chats(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "connected":
+            return _not_active()
+        last = {message.chat: message for message in self.gateway.messages_of(one)}
+        chats = [
+            {"id": {"_serialized": chat}, "t": int(message.at or 0), "unreadCount": 0}
+            for chat, message in last.items()
+        ]
+        return HttpAnswer(200, chats)
 
-    def _chats(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _not_active()
-            last = {message.chat: message for message in self.gateway.messages_of(one)}
-            chats = [
-                {"id": {"_serialized": chat}, "t": int(message.at or 0), "unreadCount": 0}
-                for chat, message in last.items()
-            ]
-            return HttpAnswer(200, chats)
-
-        return self._about("chats", channel, tell, _not_active())
-
-    def _messages(self, channel: str, phone: str) -> Response:
+    def _messages(self, one: SimulatedChannel, _: float, *, phone: str) -> HttpAnswer:
         """List one chat's messages, the oldest first, without a filter by time or sender."""
         asked = request.args
         count = int(asked.get("count", 20))
+        if one.status != "connected":
+            return _not_active()
+        rows = [m for m in self.gateway.messages_of(one) if m.chat == phone]
+        if not rows:
+            return HttpAnswer(401, {"status": "error", "response": "Error on open list"})
+        if asked.get("direction") == "before":
+            ids = [m.serialized for m in rows]
+            rows = rows[: ids.index(asked["id"])]
+        rows = rows[-count:] if count > 0 else rows
+        found = [_row(m, m.at or 0.0) for m in rows]
+        return HttpAnswer(200, {"status": "success", "response": found})
 
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _not_active()
-            rows = [m for m in self.gateway.messages_of(one) if m.chat == phone]
-            if not rows:
-                return HttpAnswer(401, {"status": "error", "response": "Error on open list"})
-            if asked.get("direction") == "before":
-                ids = [m.serialized for m in rows]
-                rows = rows[: ids.index(asked["id"])]
-            rows = rows[-count:] if count > 0 else rows
-            found = [_row(m, m.at or 0.0) for m in rows]
-            return HttpAnswer(200, {"status": "success", "response": found})
-
-        return self._about("messages", channel, tell, _not_active())
-
-    def _unread(self, channel: str) -> Response:
+    def _unread(self, *_: Any) -> HttpAnswer:
         """Mark all messages as read, which a read-only client must not do."""
-        done = HttpAnswer(200, {"status": "success", "response": []})
-        return self._about("careless", channel, lambda *_: done, _not_active())
+        return HttpAnswer(200, {"status": "success", "response": []})
 
     def _unknown(self, **_: str) -> Response:
         """Answer with a page, whatever the token."""
@@ -331,12 +294,13 @@ class WppconnectApi(SimulatedApi):
             entry |= {"qrcode": f"data:image/png;base64,{png(number)}", "urlcode": f"2@{number}"}
         return entry
 
-    def _about(self, operation: str, channel: str, work: Any, otherwise: HttpAnswer) -> Response:
-        return self._answer(operation, channel, lambda: self.gateway.at(channel, work, otherwise))
+    def no_such(self, channel: str) -> HttpAnswer:  # noqa: ARG002
+        """Answer as about a session that is not open."""
+        return _not_active()
 
-    def _answer(self, operation: str, channel: str, work: Any) -> Response:
-        refusal = _WRONG_TOKEN if request.headers.get("Authorization") else _NO_TOKEN
-        return self.answer(operation, channel, work, refusal=refusal)
+    def refusal(self) -> HttpAnswer:
+        """Return the answer to a wrong token, or to none."""
+        return _WRONG_TOKEN if request.headers.get("Authorization") else _NO_TOKEN
 
     def _answer_admin(
         self,

@@ -37,8 +37,8 @@ class WrapperApi(SimulatedApi):
             ("GET", "/api/channels", self._list),
             ("POST", "/api/channels", self._create),
             ("DELETE", one, self._delete),
-            ("GET", f"{one}/qr", self._qr),
-            ("POST", f"{one}/start-session", self._start_session),
+            ("GET", f"{one}/qr", self.on("qr", self._qr)),
+            ("POST", f"{one}/start-session", self.on("start_session", self._start_session)),
             ("POST", "/api/messages", self._send),
             *((method, "/sim/elsewhere", self._elsewhere) for method in METHODS),
         )
@@ -68,31 +68,23 @@ class WrapperApi(SimulatedApi):
 
         return self.answer("list", None, work)
 
-    def _qr(self, channel: str) -> Response:
-        root = f"{request.scheme}://{request.host}/sim/qr-images/"
+    def _qr(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        reply, knobs = one.ask_qr(now), one.knobs
+        if reply == "qr":
+            root = f"{request.scheme}://{request.host}/sim/qr-images/"
+            value = _qr_value(self.gateway.next_qr(), knobs.qr_form, root)
+            return answers.qr_code(knobs.qr_field, value)
+        if reply == "not_started":
+            return answers.not_started(knobs.not_started_http)
+        return {
+            "connected": answers.CONNECTED,
+            "initializing": answers.INITIALIZING,
+            "invalid_qr": answers.INVALID_QR,
+        }[reply]
 
-        def ask(one: SimulatedChannel, now: float) -> HttpAnswer:
-            reply = one.ask_qr(now)
-            knobs = one.knobs
-            if reply == "qr":
-                value = _qr_value(self.gateway.next_qr(), knobs.qr_form, root)
-                return answers.qr_code(knobs.qr_field, value)
-            if reply == "not_started":
-                return answers.not_started(knobs.not_started_http)
-            return {
-                "connected": answers.CONNECTED,
-                "initializing": answers.INITIALIZING,
-                "invalid_qr": answers.INVALID_QR,
-            }[reply]
-
-        return self.about("qr", channel, ask)
-
-    def _start_session(self, channel: str) -> Response:
-        def start(one: SimulatedChannel, now: float) -> HttpAnswer:
-            one.start_session(now)
-            return answers.STARTED
-
-        return self.about("start_session", channel, start)
+    def _start_session(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        one.start_session(now)
+        return answers.STARTED
 
     def _delete(self, channel: str) -> Response:
         def work() -> HttpAnswer:
@@ -115,15 +107,15 @@ class WrapperApi(SimulatedApi):
     def _send(self) -> Response:
         channel, number, text = texts_of_request("channel", "to", "text")
 
-        def work() -> HttpAnswer:
-            if not number or not text:
-                return answers.NO_MESSAGE
-            if not self.gateway.at(channel, lambda *_: True, otherwise=False):
-                return answers.NOT_FOUND
-            sent = self.gateway.send(channel, number, text)
-            return answers.NOT_SENT if sent is None else answers.sent(sent.id)
-
-        return self.answer("send", channel, work)
+        if not number or not text:
+            return self.answer("send", channel, lambda: answers.NO_MESSAGE)
+        return self.send(
+            channel,
+            number,
+            text,
+            lambda sent: answers.sent(sent.id),
+            lambda *_: answers.NOT_SENT,
+        )
 
     def _elsewhere(self) -> Response:
         return self.elsewhere(answers.channel_list([]))

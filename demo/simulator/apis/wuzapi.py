@@ -11,7 +11,6 @@ from demo.simulator.apis.calls import (
     Event,
     Route,
     SimulatedApi,
-    Work,
     body_of_request,
     is_secret,
     png,
@@ -51,12 +50,12 @@ class WuzapiApi(SimulatedApi):
         """Return method, path and view of each call."""
         return (
             ("GET", "/admin/users", self._list),
-            ("POST", "/session/connect", self._connect),
-            ("POST", "/session/disconnect", self._disconnect),
-            ("GET", "/session/qr", self._qr),
+            ("POST", "/session/connect", self.on("start_session", self._connect)),
+            ("POST", "/session/disconnect", self.on("close_session", self._disconnect)),
+            ("GET", "/session/qr", self.on("qr", self._qr)),
             ("POST", "/session/pairphone", self._pair),
-            ("POST", "/session/logout", self._logout),
-            ("POST", "/user/check", self._query),
+            ("POST", "/session/logout", self.on("delete", self._logout)),
+            ("POST", "/user/check", self.on("query", self._query)),
             ("POST", "/chat/send/text", self._send),
         )
 
@@ -64,7 +63,7 @@ class WuzapiApi(SimulatedApi):
         """Whether the token is a user's, or for the list the administrator's."""
         if request.path == "/admin/users":
             return is_secret(request.headers.get("Authorization", ""), self.secret)
-        return bool(self._user())
+        return bool(self.named(""))
 
     @staticmethod
     def event(message: SimulatedMessage, at: float) -> Event:
@@ -92,59 +91,43 @@ class WuzapiApi(SimulatedApi):
     def _list(self) -> Response:
         return self.answer("list", None, lambda: _ok(self.gateway.each(self._entry)))
 
-    def _connect(self) -> Response:
-        def connect(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if not request.get_data():
-                return _error(400, "could not decode Payload")
-            if one.status != "disconnected":
-                return _error(500, "already connected")
-            one.begin(now)
-            return _ok({"details": "Connected!", "events": "Message", "jid": _jid(one)})
+    def _connect(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if not request.get_data():
+            return _error(400, "could not decode Payload")
+        if one.status != "disconnected":
+            return _error(500, "already connected")
+        one.begin(now)
+        return _ok({"details": "Connected!", "events": "Message", "jid": _jid(one)})
 
-        return self._of("start_session", connect)
+    def _disconnect(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if one.status == "disconnected":
+            return _NO_SESSION
+        one.close(now)
+        return _ok({"Details": "Disconnected"})
 
-    def _disconnect(self) -> Response:
-        def disconnect(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if one.status == "disconnected":
-                return _NO_SESSION
-            one.close(now)
-            return _ok({"Details": "Disconnected"})
-
-        return self._of("close_session", disconnect)
-
-    def _qr(self) -> Response:
-        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status == "connected":
-                return _error(500, "already logged in")
-            if one.status != "qr_required":
-                return _error(500, "not connected")
-            return _ok({"QRCode": f"{_SHOWN_QR}{png(self.gateway.next_qr())}"})
-
-        return self._of("qr", show)
+    def _qr(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status == "connected":
+            return _error(500, "already logged in")
+        if one.status != "qr_required":
+            return _error(500, "not connected")
+        return _ok({"QRCode": f"{_SHOWN_QR}{png(self.gateway.next_qr())}"})
 
     def _pair(self) -> Response:
         (number,) = texts_of_request("Phone")
-        return self.issue_code(self._user(), number, lambda code: _ok({"LinkingCode": code}))
+        return self.issue_code(self.named(""), number, lambda code: _ok({"LinkingCode": code}))
 
-    def _logout(self) -> Response:
-        def logout(one: SimulatedChannel, now: float) -> HttpAnswer:
-            if one.status == "disconnected":
-                return _NO_SESSION
-            one.unpair(now)
-            return _ok({"Details": "Logged out"})
+    def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        if one.status == "disconnected":
+            return _NO_SESSION
+        one.unpair(now)
+        return _ok({"Details": "Logged out"})
 
-        return self._of("delete", logout)
-
-    def _query(self) -> Response:
+    def _query(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         numbers = body_of_request().get("Phone")
-
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if not one.sends:
-                return _NO_SESSION
-            asked = numbers if isinstance(numbers, list) else []
-            return _ok({"Users": [{"Query": number, "IsInWhatsapp": True} for number in asked]})
-
-        return self._of("query", ask)
+        if not one.sends:
+            return _NO_SESSION
+        asked = numbers if isinstance(numbers, list) else []
+        return _ok({"Users": [{"Query": number, "IsInWhatsapp": True} for number in asked]})
 
     def _send(self) -> Response:
         number, text = texts_of_request("Phone", "Body")
@@ -152,12 +135,9 @@ class WuzapiApi(SimulatedApi):
         def tell(sent: SimulatedMessage) -> HttpAnswer:
             return _ok({"Details": "Sent", "Id": sent.id})
 
-        return self.send(self._user(), number, text, tell, lambda *_: _NO_SESSION)
+        return self.send(self.named(""), number, text, tell, lambda *_: _NO_SESSION)
 
-    def _of(self, operation: str, work: Work) -> Response:
-        return self.about(operation, self._user(), work)
-
-    def _user(self) -> str:
+    def named(self, channel: str) -> str:  # noqa: ARG002 - no path has it
         """Return the token's user, an empty string for a wrong token."""
         given = request.headers.get("token", "")
         names = self.gateway.each(lambda one: one.id)

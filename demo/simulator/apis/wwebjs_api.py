@@ -54,17 +54,17 @@ class WwebjsApi(SimulatedApi):
         one = "<encoded:channel>"
         return (
             ("GET", "/session/getSessions", self._list),
-            ("GET", f"/session/status/{one}", self._status),
-            ("GET", f"/session/restart/{one}", self._restart),
+            ("GET", f"/session/status/{one}", self.on("status", _state)),
+            ("GET", f"/session/restart/{one}", self.on("restart", self._restart)),
             ("GET", f"/session/start/{one}", self._start),
-            ("GET", f"/session/qr/{one}/image", self._image),
+            ("GET", f"/session/qr/{one}/image", self.on("qr", self._image)),
             ("POST", f"/session/requestPairingCode/{one}", self._pair),
             ("GET", f"/session/terminate/{one}", self._terminate),
-            ("GET", f"/client/getClassInfo/{one}", self._info),
-            ("POST", f"/client/isRegisteredUser/{one}", self._query),
+            ("GET", f"/client/getClassInfo/{one}", self.on("number", self._info)),
+            ("POST", f"/client/isRegisteredUser/{one}", self.on("query", self._query)),
             ("POST", f"/client/sendMessage/{one}", self._send),
-            ("GET", f"/client/getChats/{one}", self._chats),
-            ("POST", f"/chat/fetchMessages/{one}", self._messages),
+            ("GET", f"/client/getChats/{one}", self.on("chats", self._chats)),
+            ("POST", f"/chat/fetchMessages/{one}", self.on("messages", self._messages)),
         )
 
     @staticmethod
@@ -81,15 +81,9 @@ class WwebjsApi(SimulatedApi):
     def _list(self) -> Response:
         return self.answer("list", None, lambda: _ok(result=self.gateway.each(lambda c: c.id)))
 
-    def _status(self, channel: str) -> Response:
-        return self.about("status", channel, _state)
-
-    def _restart(self, channel: str) -> Response:
-        def restart(one: SimulatedChannel, now: float) -> HttpAnswer:
-            one.restart(now)
-            return _ok(message="Restarted successfully")
-
-        return self.about("restart", channel, restart)
+    def _restart(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+        one.restart(now)
+        return _ok(message="Restarted successfully")
 
     def _start(self, channel: str) -> Response:
         def start() -> HttpAnswer:
@@ -104,13 +98,10 @@ class WwebjsApi(SimulatedApi):
 
         return self.answer("create", channel, start)
 
-    def _image(self, channel: str) -> Response:
-        def show(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "qr_required":
-                return _no("qr code not ready or already scanned")
-            return HttpAnswer(200, qr_image.png(self.gateway.next_qr()))
-
-        return self.about("qr", channel, show)
+    def _image(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "qr_required":
+            return _no("qr code not ready or already scanned")
+        return HttpAnswer(200, qr_image.png(self.gateway.next_qr()))
 
     def _pair(self, channel: str) -> Response:
         (number,) = texts_of_request("phoneNumber")
@@ -123,46 +114,33 @@ class WwebjsApi(SimulatedApi):
 
         return self.answer("delete", channel, terminate)
 
-    def _info(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _NOT_CONNECTED
-            return _ok(sessionInfo={"pushname": "Example", "wid": {"user": one.number}})
+    def _info(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "connected":
+            return _NOT_CONNECTED
+        return _ok(sessionInfo={"pushname": "Example", "wid": {"user": one.number}})
 
-        return self.about("number", channel, tell)
+    def _query(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        return _ok(result=True) if one.sends else _NOT_CONNECTED
 
-    def _query(self, channel: str) -> Response:
-        def ask(one: SimulatedChannel, _: float) -> HttpAnswer:
-            return _ok(result=True) if one.sends else _NOT_CONNECTED
+    def _chats(self, one: SimulatedChannel, _: float) -> HttpAnswer:
+        if one.status != "connected":
+            return _NOT_CONNECTED
+        last = {m.chat: int(m.at or 0) for m in self.gateway.messages_of(one)}
+        chats = [{"id": {"_serialized": chat}, "timestamp": last[chat]} for chat in last]
+        return _ok(chats=chats)
 
-        return self.about("query", channel, ask)
-
-    def _chats(self, channel: str) -> Response:
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _NOT_CONNECTED
-            last = {m.chat: int(m.at or 0) for m in self.gateway.messages_of(one)}
-            chats = [{"id": {"_serialized": chat}, "timestamp": last[chat]} for chat in last]
-            return _ok(chats=chats)
-
-        return self.about("chats", channel, tell)
-
-    def _messages(self, channel: str) -> Response:
+    def _messages(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         body = body_of_request()
         options = body.get("searchOptions")
         asked = options if isinstance(options, dict) else {}
-
-        def tell(one: SimulatedChannel, _: float) -> HttpAnswer:
-            if one.status != "connected":
-                return _NOT_CONNECTED
-            rows = [
-                _row(m, m.at or 0.0)
-                for m in self.gateway.messages_of(one)
-                if m.chat == body.get("chatId") and asked.get("fromMe") in (None, m.outgoing)
-            ]
-            return _ok(messages=rows[-asked.get("limit", 50) :])
-
-        return self.about("messages", channel, tell)
+        if one.status != "connected":
+            return _NOT_CONNECTED
+        rows = [
+            _row(m, m.at or 0.0)
+            for m in self.gateway.messages_of(one)
+            if m.chat == body.get("chatId") and asked.get("fromMe") in (None, m.outgoing)
+        ]
+        return _ok(messages=rows[-asked.get("limit", 50) :])
 
     def _send(self, channel: str) -> Response:
         chat, text = texts_of_request("chatId", "content")
