@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_JSON_MEMORY = 192 * 1024 * 1024
 """Limit of the memory for parsed JSON in bytes, compared with an upper estimate."""
 
-# Bytes of the smallest object with one member, of the smallest array, and of each further value.
-_JSON_COSTS = ((b"{", 240), (b"[", 100), (b",", 64))
+# Bytes of the smallest object, of the smallest array, of each further value, and of a member's key.
+_JSON_COSTS = (("{", 160), ("[", 100), (",", 80), (":", 120))
 _MOST_CALLS = 100  # concurrently
 _LINE_LENGTH = 240  # characters; a server's error text may end up in a log line
 
@@ -39,9 +40,11 @@ def parse_json(raw: bytes) -> Any:
 
     Two bytes can become a hundred, so a limit on the text does not limit the memory.
     """
-    if sum(raw.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
+    text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+    size = 2 * sys.getsizeof(text)  # its characters, and once more those of the values
+    if size + sum(text.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
         raise ValueError("JSON of too many values")
-    return json.loads(raw)
+    return json.loads(text)
 
 
 class HttpError(Exception):
