@@ -77,7 +77,7 @@ def _entries(config: Mapping[str, Any]) -> Iterator[list[tuple[str, str, Any]]]:
     for receiver in config.get("receivers") or ():
         found = [
             (integration, "ntfy" if NTFY_MARK in str(entry) else integration, entry)
-            for key, entries in (receiver.items() if isinstance(receiver, dict) else ())
+            for key, entries in receiver.items()
             for integration, suffix, _ in [key.partition("_configs")]
             if suffix
             for entry in entries or ()
@@ -119,12 +119,12 @@ class AlertmanagerApi:
         answer = self._call("GET", "/api/v2/status", seconds).json()
         try:
             text = answer["config"]["original"].encode()
-            parsed = None if is_nested_too_deep(text) else yaml.safe_load(text)
+            parsed: Any = None if is_nested_too_deep(text) else yaml.safe_load(text)
+            ways_to_people(parsed)
         except (TypeError, KeyError, AttributeError, ValueError, yaml.YAMLError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise AlertmanagerError(f"{self.url} returns no configuration: is it an Alertmanager?")
-        return parsed
+            why = f"{self.url} returns no configuration: is it an Alertmanager?"
+            raise AlertmanagerError(why) from None
+        return dict(parsed)
 
     def deliveries(self, seconds: float) -> dict[str, Deliveries]:
         """Return the delivery counters by integration."""

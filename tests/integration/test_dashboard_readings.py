@@ -50,7 +50,11 @@ def test_what_is_no_answer_is_a_failure(server: Exposition) -> None:
 
 
 def test_what_is_no_configuration_is_a_failure(server: Exposition) -> None:
-    for text in (7, None, "7", "{", "a: 2026-99-99", "[" * 100_000):
+    for text in (
+        *(7, None, "7", "{", "a: 2026-99-99", "[" * 100_000, "receivers: 7", "receivers: [7]"),
+        *("receivers: [{a_configs: 7}]", "receivers: [{a_configs: [{url: 'http://['}]}]"),
+        "receivers: [{a_configs: [{url: x, http_config: 7}]}]",
+    ):
         server.text = json.dumps({"config": {"original": text}})
         with pytest.raises(AlertmanagerError, match="returns no configuration"):
             AlertmanagerApi(f"http://{server.at}").config(5)
@@ -60,10 +64,11 @@ def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:
     prometheus = Prometheus(f"http://{server.at}")
     server.text = (
         '{"data": {"result": [7, {}, {"metric": 1, "value": [1, "x"]}, {"value": [1, "NaN"]},'
-        '{"metric": {"a": "b", "c": 1}, "value": [1, "2"]}]}}'
+        f'{{"value": [1{"0" * 400}, "1"]}}, {{"value": [1, "1e12"]}}, {{"value": [-1e12, "1"]}},'
+        '{"metric": {"a": "b", "c": 1, "d": "\\ud800"}, "value": [1, "2"]}]}}'
     )
     (one,) = prometheus.now("up", 5)
-    assert (one.labels, one.value) == ({"a": "b"}, 2)
+    assert (one.labels, one.value) == ({"a": "b", "d": "?"}, 2)
     server.text = (
         '{"data": {"alerts": [null, {"state": "pending"}, {"state": "firing", "labels":'
         ' {"alertname": "A"}, "annotations": {"runbook_url": "javascript:alert(1)"}}]}}'
