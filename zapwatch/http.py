@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import json
@@ -107,6 +108,11 @@ class HttpAccess:
     user: str = ""
     """User for HTTP Basic; empty for none."""
     password: str = field(default="", repr=False)
+
+
+def basic_credentials(pair: str) -> str:
+    """Return what HTTP Basic sends of ``user:password``; anyone can read the password from it."""
+    return base64.b64encode(pair.encode(errors="surrogatepass")).decode()
 
 
 PLAIN_ACCESS = HttpAccess()

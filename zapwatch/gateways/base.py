@@ -16,7 +16,15 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, folded
-from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
+from zapwatch.http import (
+    PLAIN_ACCESS,
+    HttpAccess,
+    HttpClient,
+    HttpError,
+    HttpResponse,
+    basic_credentials,
+    one_line,
+)
 from zapwatch.messages.message import EventMessage, Received, Wanted
 
 
@@ -461,7 +469,7 @@ class Gateway(ABC):
         """
         self._base_url = base_url.rstrip("/")
         self._secret = secret
-        self._password = access.password
+        self._access = access
         self._list_timeout = list_timeout
         self._qr_timeout = qr_timeout
         self._named = {channel_key(channel.name): channel for channel in channels}
@@ -476,7 +484,8 @@ class Gateway(ABC):
     def _secrets(self) -> list[str]:
         """Return the secrets to mask in errors."""
         of_channels = (channel.secret for channel in self._named.values())
-        return [self._secret, self._password, *of_channels]
+        user, password = self._access.user, self._access.password
+        return [self._secret, password, basic_credentials(f"{user}:{password}"), *of_channels]
 
     @contextmanager
     def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:
