@@ -105,6 +105,7 @@ class AlertmanagerApi:
 
     def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
         self.url = url
+        self._secrets = access.secrets
         self._client = HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS)
 
     def answers(self, seconds: float) -> bool:
@@ -194,7 +195,8 @@ class AlertmanagerApi:
             detail = one_line(error.detail)
             raise AlertmanagerError(f"{self.url} does not answer: {detail}") from None
         if not answer.is_success:
-            said = one_line(answer.raw[:1000].decode(errors="replace").strip())
+            text = answer.raw[:1000].decode(errors="replace").strip()
+            said = one_line(text, secrets=self._secrets)
             raise AlertmanagerError(f"{self.url} answers HTTP {answer.status}: {said}")
         return answer
 

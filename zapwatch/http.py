@@ -99,6 +99,11 @@ def one_line(
     return "".join(c if c.isprintable() else " " for c in detail[:_LINE_LENGTH])
 
 
+def basic_credentials(pair: str) -> str:
+    """Return what HTTP Basic sends of ``user:password``; anyone can read the password from it."""
+    return base64.b64encode(pair.encode(errors="surrogatepass")).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
     """TLS trust and HTTP Basic credentials for one server."""
@@ -109,10 +114,10 @@ class HttpAccess:
     """User for HTTP Basic; empty for none."""
     password: str = field(default="", repr=False)
 
-
-def basic_credentials(pair: str) -> str:
-    """Return what HTTP Basic sends of ``user:password``; anyone can read the password from it."""
-    return base64.b64encode(pair.encode(errors="surrogatepass")).decode()
+    @property
+    def secrets(self) -> tuple[str, str]:
+        """The texts that must not be shown."""
+        return self.password, basic_credentials(f"{self.user}:{self.password}")
 
 
 PLAIN_ACCESS = HttpAccess()

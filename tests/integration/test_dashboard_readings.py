@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 
@@ -23,8 +24,10 @@ from reconnect_hook.dashboard.timeline import (
 )
 from tests.support.gateways import answer, sample
 from tests.support.http_servers import Exposition
+from tests.support.raw_server import RawServer, answering
 from tests.support.states import StateClock
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
+from zapwatch.http import HttpAccess
 
 
 @pytest.fixture
@@ -58,6 +61,15 @@ def test_what_is_no_configuration_is_a_failure(server: Exposition) -> None:
         server.text = json.dumps({"config": {"original": text}})
         with pytest.raises(AlertmanagerError, match="returns no configuration"):
             AlertmanagerApi(f"http://{server.at}").config(5)
+
+
+def test_what_alertmanager_repeats_of_the_password_is_not_told() -> None:
+    header = base64.b64encode(b"ops:a-password").decode()
+    with RawServer(answering({"error": f"a-password {header}"}, status=500)) as server:
+        access = HttpAccess(user="ops", password="a-password")
+        with pytest.raises(AlertmanagerError) as caught:
+            AlertmanagerApi(server.url, access).config(5)
+    assert "[secret] [secret]" in str(caught.value)
 
 
 def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:

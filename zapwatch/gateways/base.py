@@ -16,15 +16,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, folded
-from zapwatch.http import (
-    PLAIN_ACCESS,
-    HttpAccess,
-    HttpClient,
-    HttpError,
-    HttpResponse,
-    basic_credentials,
-    one_line,
-)
+from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
 from zapwatch.messages.message import EventMessage, Received, Wanted
 
 
@@ -484,8 +476,7 @@ class Gateway(ABC):
     def _secrets(self) -> list[str]:
         """Return the secrets to mask in errors."""
         of_channels = (channel.secret for channel in self._named.values())
-        user, password = self._access.user, self._access.password
-        return [self._secret, password, basic_credentials(f"{user}:{password}"), *of_channels]
+        return [self._secret, *self._access.secrets, *of_channels]
 
     @contextmanager
     def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:
