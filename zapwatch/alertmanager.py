@@ -77,7 +77,7 @@ def _entries(config: Mapping[str, Any]) -> Iterator[list[tuple[str, str, Any]]]:
     for receiver in config.get("receivers") or ():
         found = [
             (integration, "ntfy" if NTFY_MARK in str(entry) else integration, entry)
-            for key, entries in (receiver.items() if isinstance(receiver, dict) else ())
+            for key, entries in receiver.items()
             for integration, suffix, _ in [key.partition("_configs")]
             if suffix
             for entry in entries or ()
@@ -105,6 +105,7 @@ class AlertmanagerApi:
 
     def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
         self.url = url
+        self._secrets = access.secrets
         self._client = HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS)
 
     def answers(self, seconds: float) -> bool:
@@ -119,12 +120,12 @@ class AlertmanagerApi:
         answer = self._call("GET", "/api/v2/status", seconds).json()
         try:
             text = answer["config"]["original"].encode()
-            parsed = None if is_nested_too_deep(text) else yaml.safe_load(text)
+            parsed: Any = None if is_nested_too_deep(text) else yaml.safe_load(text)
+            ways_to_people(parsed)
         except (TypeError, KeyError, AttributeError, ValueError, yaml.YAMLError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise AlertmanagerError(f"{self.url} returns no configuration: is it an Alertmanager?")
-        return parsed
+            why = f"{self.url} returns no configuration: is it an Alertmanager?"
+            raise AlertmanagerError(why) from None
+        return dict(parsed)
 
     def deliveries(self, seconds: float) -> dict[str, Deliveries]:
         """Return the delivery counters by integration."""
@@ -194,7 +195,8 @@ class AlertmanagerApi:
             detail = one_line(error.detail)
             raise AlertmanagerError(f"{self.url} does not answer: {detail}") from None
         if not answer.is_success:
-            said = one_line(answer.raw[:1000].decode(errors="replace").strip())
+            text = answer.raw[:1000].decode(errors="replace").strip()
+            said = one_line(text, secrets=self._secrets)
             raise AlertmanagerError(f"{self.url} answers HTTP {answer.status}: {said}")
         return answer
 

@@ -161,7 +161,7 @@ class Authentication(Protocol):
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
 
-    ``/-/healthy`` bypasses the threads; ``/metrics`` has its own. One thread handles all waiting
+    ``/-/healthy`` bypasses the threads; plain ``/metrics`` has its own. One thread handles waiting
     requests to the path ``urgent`` (below it, if it ends with a slash): ``answer_together`` may
     store their data in one transaction, and returns None for those that the application is to
     answer, one by one. Paths with the prefix ``keyed`` contain a key: they need no password and are
@@ -232,7 +232,7 @@ class Front:
         if path == _HEALTH:
             return self._call(environ)
         loop = asyncio.get_running_loop()
-        if path == _METRICS:
+        if path == _METRICS and not environ["QUERY_STRING"]:  # name[] is rendered each time
             return await loop.run_in_executor(self._of_metrics, self._call, environ)
         if self._ping is None:
             return await self._calling(loop, environ)

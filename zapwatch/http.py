@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +30,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_JSON_MEMORY = 192 * 1024 * 1024
 """Limit of the memory for parsed JSON in bytes, compared with an upper estimate."""
 
-# Bytes of the smallest object with one member, of the smallest array, and of each further value.
-_JSON_COSTS = ((b"{", 240), (b"[", 100), (b",", 64))
+# Bytes of the smallest object, of the smallest array, of each further value, and of a member's key.
+_JSON_COSTS = (("{", 160), ("[", 100), (",", 80), (":", 120))
 _MOST_CALLS = 100  # concurrently
 _LINE_LENGTH = 240  # characters; a server's error text may end up in a log line
 
@@ -39,9 +41,11 @@ def parse_json(raw: bytes) -> Any:
 
     Two bytes can become a hundred, so a limit on the text does not limit the memory.
     """
-    if sum(raw.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
+    text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+    size = 2 * sys.getsizeof(text)  # its characters, and once more those of the values
+    if size + sum(text.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
         raise ValueError("JSON of too many values")
-    return json.loads(raw)
+    return json.loads(text)
 
 
 class HttpError(Exception):
@@ -95,6 +99,11 @@ def one_line(
     return "".join(c if c.isprintable() else " " for c in detail[:_LINE_LENGTH])
 
 
+def basic_credentials(pair: str) -> str:
+    """Return what HTTP Basic sends of ``user:password``; anyone can read the password from it."""
+    return base64.b64encode(pair.encode(errors="surrogatepass")).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
     """TLS trust and HTTP Basic credentials for one server."""
@@ -104,6 +113,11 @@ class HttpAccess:
     user: str = ""
     """User for HTTP Basic; empty for none."""
     password: str = field(default="", repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, str]:
+        """The texts that must not be shown."""
+        return self.password, basic_credentials(f"{self.user}:{self.password}")
 
 
 PLAIN_ACCESS = HttpAccess()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,6 +26,7 @@ _log = logging.getLogger("reconnect_hook")
 
 _CONNECT_SECONDS = 1.0
 _MAX_BYTES = 64 * 1024 * 1024
+_MOST = 1e11  # as Unix seconds the year 5138
 
 
 class SourceError(Exception):
@@ -130,7 +130,9 @@ def _alert(entry: dict[str, Any]) -> FiringAlert:
 def _texts(found: Any) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    # No page, link or header can contain a lone surrogate.
+    texts = ((name, value) for name, value in found.items() if isinstance(value, str))
+    return {name: value.encode(errors="replace").decode() for name, value in texts}
 
 
 def _points(found: Any) -> tuple[tuple[float, float], ...]:
@@ -138,9 +140,9 @@ def _points(found: Any) -> tuple[tuple[float, float], ...]:
     for one in found if isinstance(found, list) else ():
         try:
             at, value = float(one[0]), float(one[1])
-        except (TypeError, ValueError, LookupError):
+        except (TypeError, ValueError, LookupError, OverflowError):
             continue
-        if math.isfinite(at) and math.isfinite(value):
+        if 0 <= at < _MOST and abs(value) < _MOST:
             points.append((at, value))
     return tuple(points)
 

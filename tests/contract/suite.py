@@ -485,15 +485,17 @@ class GatewayContract:
         assert not world.born
 
     def test_what_a_gateway_repeats_of_number_text_and_secret_is_not_told(self) -> None:
-        # As it stands, and as it stands in the path of one API.
-        repeated = f"{NUMBER}: {_WORDS} ({SECRET}) {quote(SECRET, safe='')}"
+        # As it stands, as it stands in the path of one API, and in a header for a proxy.
+        header = base64.b64encode(f"ops:{SECRET}".encode()).decode()
+        repeated = f"{NUMBER}: {_WORDS} ({SECRET}) {quote(SECRET, safe='')} {header}"
         body = {"message": repeated, "status": "error"}
         with RawServer(answering(body, status=500)) as server:
-            settings = _settings(self.kind, base_url=server.url, declaration=self.declaration)
+            given = {"declaration": self.declaration, "user": "ops", "password": SECRET}
+            settings = _settings(self.kind, base_url=server.url, **given)
             gateway = make_gateway(settings, observe=lambda *_: None)
             channel = Channel("loja", Status.CONNECTED, number=NUMBER)
             error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
-        assert "[hidden]: [hidden] ([secret]) [secret]" in error.detail
+        assert "[hidden]: [hidden] ([secret]) [secret] [secret]" in error.detail
 
     def test_a_pairing_is_lost_only_by_delete_and_create_makes_a_qr_code(
         self, world: World

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import ClassVar
 
@@ -79,11 +80,14 @@ class TestGowa(DeclaredContract):
         assert [head.split()[1] for head in server.requests] == [b"/gowa/statics/qr.png"]
 
     def test_no_password_stands_in_what_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        answers = {"GET /devices": (401, {"message": "secret is no password of not-a-real"})}
+        header = base64.b64encode(b"not-a-real:secret").decode()
+        said = f"secret is no password of not-a-real: {header}"
+        answers = {"GET /devices": (401, {"message": said})}
         gateway, _ = answering_as(self.kind, monkeypatch, answers)  # not-a-real:secret
         with pytest.raises(GatewayError) as caught:
             gateway.list_channels()
         assert "[secret] is no password of not-a-real" in caught.value.detail
+        assert header not in caught.value.detail
 
     def test_a_name_in_any_letters_can_be_probed(self, world: World) -> None:
         """The device is named in a header."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 
@@ -23,8 +24,10 @@ from reconnect_hook.dashboard.timeline import (
 )
 from tests.support.gateways import answer, sample
 from tests.support.http_servers import Exposition
+from tests.support.raw_server import RawServer, answering
 from tests.support.states import StateClock
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
+from zapwatch.http import HttpAccess
 
 
 @pytest.fixture
@@ -50,20 +53,34 @@ def test_what_is_no_answer_is_a_failure(server: Exposition) -> None:
 
 
 def test_what_is_no_configuration_is_a_failure(server: Exposition) -> None:
-    for text in (7, None, "7", "{", "a: 2026-99-99", "[" * 100_000):
+    for text in (
+        *(7, None, "7", "{", "a: 2026-99-99", "[" * 100_000, "receivers: 7", "receivers: [7]"),
+        *("receivers: [{a_configs: 7}]", "receivers: [{a_configs: [{url: 'http://['}]}]"),
+        "receivers: [{a_configs: [{url: x, http_config: 7}]}]",
+    ):
         server.text = json.dumps({"config": {"original": text}})
         with pytest.raises(AlertmanagerError, match="returns no configuration"):
             AlertmanagerApi(f"http://{server.at}").config(5)
+
+
+def test_what_alertmanager_repeats_of_the_password_is_not_told() -> None:
+    header = base64.b64encode(b"ops:a-password").decode()
+    with RawServer(answering({"error": f"a-password {header}"}, status=500)) as server:
+        access = HttpAccess(user="ops", password="a-password")
+        with pytest.raises(AlertmanagerError) as caught:
+            AlertmanagerApi(server.url, access).config(5)
+    assert "[secret] [secret]" in str(caught.value)
 
 
 def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:
     prometheus = Prometheus(f"http://{server.at}")
     server.text = (
         '{"data": {"result": [7, {}, {"metric": 1, "value": [1, "x"]}, {"value": [1, "NaN"]},'
-        '{"metric": {"a": "b", "c": 1}, "value": [1, "2"]}]}}'
+        f'{{"value": [1{"0" * 400}, "1"]}}, {{"value": [1, "1e12"]}}, {{"value": [-1e12, "1"]}},'
+        '{"metric": {"a": "b", "c": 1, "d": "\\ud800"}, "value": [1, "2"]}]}}'
     )
     (one,) = prometheus.now("up", 5)
-    assert (one.labels, one.value) == ({"a": "b"}, 2)
+    assert (one.labels, one.value) == ({"a": "b", "d": "?"}, 2)
     server.text = (
         '{"data": {"alerts": [null, {"state": "pending"}, {"state": "firing", "labels":'
         ' {"alertname": "A"}, "annotations": {"runbook_url": "javascript:alert(1)"}}]}}'

@@ -36,7 +36,7 @@ hanging = threading.Event()
 page = b"x" * 500_000
 def app(environ, start_response):
     path = environ["PATH_INFO"]
-    if path.startswith("/hang"):
+    if path.startswith("/hang") or environ["QUERY_STRING"] == "name[]=hang":
         hanging.set()
         threading.Event().wait()
     body = page
@@ -282,10 +282,11 @@ def _is_refused(connection: socket.socket) -> bool:
         return True
 
 
-def test_health_and_metrics_are_there_while_all_threads_hang(served: Served) -> None:
+@pytest.mark.parametrize("path", [b"/hang", b"/metrics?name[]=hang"])
+def test_health_and_metrics_are_there_while_all_threads_hang(served: Served, path: bytes) -> None:
     with ExitStack() as held:
         for _ in range(24):
-            held.enter_context(served.connect()).sendall(_GET % b"/hang")
+            held.enter_context(served.connect()).sendall(_GET % path)
         began = time.monotonic()
         statuses = [served.get(path)[0] for path in ("/hang", "/hang/urgent/", "/echo")]
         assert statuses == [503, 503, 503]

@@ -136,6 +136,15 @@ def _compare(text: str, path: Path) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("case", ["hostile", "own"])
+def test_no_name_is_a_link_where_a_message_is_read_as_markdown(
+    messages: dict[tuple[str, str], Message | None], case: str
+) -> None:
+    message = messages[case, "firing"]
+    assert message is not None
+    assert "](" not in message.text
+
+
 @pytest.mark.parametrize("status", ["firing", "resolved"])
 def test_no_name_makes_a_message_that_telegram_refuses(
     messages: dict[tuple[str, str], Message | None], status: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -13,11 +14,19 @@ from zapwatch.gateways.waha import WahaGateway
 from zapwatch.http import MAX_BODY_BYTES, HttpResponse, parse_json
 from zapwatch.messages.message import EventError, parse_event
 
-_SMALLEST = ["[]", "{}", "[1]", '{"a":1}', "0", "1.5", '"ab"', "null", "[[]]", '{"":{}}', "12345"]
+_SMALLEST = [
+    *("[]", "{}", "[1]", '{"a":1}', "0", "1.5", '"ab"', "null", "[[]]", '{"":{}}', "12345"),
+    *('"\U0001f600"', '{"\U0001f600":"\U0001f600"}'),
+]
 
 
 def _many(value: str, size: int) -> bytes:
     return f"[{','.join([value] * (size // (len(value) + 1)))}]".encode()
+
+
+def _members(value: str, size: int) -> bytes:
+    members = (f'"{number:06}":{value}' for number in range(size // (len(value) + 10)))
+    return f"{{{','.join(members)}}}".encode()
 
 
 @pytest.mark.parametrize("value", ["[]", "{}", '{"a":1}', "[1]"])
@@ -27,11 +36,13 @@ def test_a_list_of_empty_values_is_no_channel_list(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", _SMALLEST)
-def test_no_text_takes_more_than_was_estimated(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = _many(value, 100_000)
+@pytest.mark.parametrize("make", [_many, _members])
+def test_no_text_takes_more_than_was_estimated(
+    value: str, make: Callable[[str, int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = make(value, 100_000)
     peak = least_peak(lambda: json.loads(raw))
-    # Besides the text once more, as characters.
-    monkeypatch.setattr(http, "MAX_JSON_MEMORY", peak - 2 * len(raw))
+    monkeypatch.setattr(http, "MAX_JSON_MEMORY", peak)
     with pytest.raises(ValueError, match="too many values"):
         parse_json(raw)
 

@@ -477,7 +477,7 @@ class Gateway(ABC):
         """
         self._base_url = base_url.rstrip("/")
         self._secret = secret
-        self._password = access.password
+        self._access = access
         self._list_timeout = list_timeout
         self._qr_timeout = qr_timeout
         self._named = {channel_key(channel.name): channel for channel in channels}
@@ -492,7 +492,7 @@ class Gateway(ABC):
     def _secrets(self) -> list[str]:
         """Return the secrets to mask in errors."""
         of_channels = (channel.secret for channel in self._named.values())
-        return [self._secret, self._password, *of_channels]
+        return [self._secret, *self._access.secrets, *of_channels]
 
     @contextmanager
     def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:

@@ -45,6 +45,7 @@ from zapwatch.gateways.helpers import (
     status_of,
     with_statuses,
 )
+from zapwatch.http import basic_credentials
 from zapwatch.messages.message import EventMessage, Received, Wanted, bare_id, seconds_of
 
 _STATUS_SECONDS = 10.0
@@ -93,13 +94,13 @@ class DeclaredGateway(Gateway):
             return {auth.header: self._secret}
         if auth.kind == "bearer":
             return {"Authorization": f"Bearer {self._secret}"}
-        pair = base64.b64encode(self._secret.encode()).decode()
-        return {"Authorization": f"Basic {pair}"}
+        return {"Authorization": f"Basic {basic_credentials(self._secret)}"}
 
     def _secrets(self) -> list[str]:
         own = [one.secret for one in self._listed.values() if one.secret]
-        password = self._secret.partition(":")[2] if self.declaration.auth.kind == "basic" else ""
-        return [*super()._secrets(), *own, password]
+        if self.declaration.auth.kind == "basic":
+            own += [self._secret.partition(":")[2], basic_credentials(self._secret)]
+        return [*super()._secrets(), *own]
 
     def list_channels(self) -> ChannelList:
         """Return the channels; if the call for a channel's status fails, it is UNKNOWN."""
