@@ -242,6 +242,26 @@ def test_why_a_threshold_is_fixed_is_told(
     assert lines[1].startswith("  the message log cannot be read: no such table")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("MESSAGE_LOOKBACK_HOURS", "300"),
+        ("SILENT_HOURS", "300"),
+        ("SILENT_HOURS_OVERRIDES", "nova=300,loja=2"),
+        ("SILENCE_CEILING_HOURS", "300"),
+    ],
+)
+def test_a_message_is_found_as_far_back_as_a_channel_may_be_silent(
+    tmp_path: Path, sqlite_log: WrittenLog, setting: str, value: str
+) -> None:
+    sqlite_log.write_history("nova", [240 * 3600])
+    sqlite_log.write_history("loja", [200 * 3600] * 2001)
+    settings = _settings(tmp_path, sqlite_log, **{setting: value})
+    assert explain(settings, settings.gateways[0], "nova")[1].endswith(", 240h ago")
+    settings = _settings(tmp_path, sqlite_log)
+    assert explain(settings, settings.gateways[0], "nova")[1] == "  no message in the last 168h"
+
+
 def test_it_rests_as_long_as_it_worked_but_a_second_at_most() -> None:
     clock = HandMovedClock()
     pace = learner._Pace(clock)
