@@ -77,7 +77,9 @@ def level_for(measured: Collection[Measured], per_month: float) -> float:
     largest one on a channel that hardly speaks, else 0, so that the floor applies: on a channel
     that never pauses, all of them may be zombies.
     """
-    tail = _tail(measured)
+    ordered = sorted(measured, reverse=True)
+    totals = accumulate(one.per_month for one in ordered)
+    tail = [(total, one.expected) for total, one in zip(totals, ordered, strict=True)]
     least = _COMMON[1]
     if per_month >= least:
         return _at(tail, per_month)
@@ -88,17 +90,8 @@ def level_for(measured: Collection[Measured], per_month: float) -> float:
     return (seldom + slope * math.log(least / per_month)) ** 2
 
 
-def _tail(measured: Iterable[Measured]) -> list[tuple[float, float]]:
-    """Return pairs: gaps per month, and the expectation that they reach; the largest first."""
-    total = 0.0
-    tail = []
-    for one in sorted(measured, reverse=True):
-        total += one.per_month
-        tail.append((total, one.expected))
-    return tail
-
-
-def _at(tail: Sequence[tuple[float, float]], per_month: float) -> float:
+def _at(tail: Iterable[tuple[float, float]], per_month: float) -> float:
+    """Interpolate between pairs of gaps per month and the expectation that they reach."""
     before: tuple[float, float] | None = None
     for total, expected in tail:
         if total >= per_month:

@@ -121,7 +121,7 @@ def test_hours_of_the_week_are_local_ones_on_both_sides_of_a_clock_change() -> N
 
 
 _measured = st.lists(
-    st.builds(Measured, st.floats(0, 1e4), st.floats(0.1, 5)), min_size=0, max_size=60
+    st.builds(Measured, st.floats(0, 1e4), st.floats(0.1, 5), st.floats(0, 672)), max_size=60
 )
 _knobs = st.floats(0.01, 100)
 
