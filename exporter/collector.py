@@ -213,13 +213,13 @@ def _learned_at(view: _View) -> Samples:
         yield (), view.model.learned_at
 
 
-@_gauge("whatsapp_silence_learned_channels", "Of how many channels that was learned.")
+@_gauge("whatsapp_silence_learned_channels", "Channels with a learned silence threshold.")
 def _learned_channels(view: _View) -> Samples:
     if view.model:
         yield (), len(view.model.channels)
 
 
-@_gauge("whatsapp_silence_learned_messages", "From how many messages that was learned.")
+@_gauge("whatsapp_silence_learned_messages", "Messages from which silence thresholds were learned.")
 def _learned_messages(view: _View) -> Samples:
     if view.model:
         yield (), view.model.messages
@@ -255,7 +255,7 @@ def _silence_threshold(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_channel_silence_mode",
-    "1 for the mode of that threshold, fixed or adaptive.",
+    "1 for the mode of the channel's silence threshold, fixed or adaptive.",
     "channel",
     "mode",
 )

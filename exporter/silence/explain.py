@@ -12,7 +12,7 @@ from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, Silenc
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.message import ActivitySnapshot, MessageLogError
-from zapwatch.messages.source import open_source
+from zapwatch.messages.source import lookback_hours, open_source
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -66,10 +66,10 @@ def _look(
         return None, f"  the message log cannot be read: {error}"
     finally:
         messages.close()
-    lookback_seconds = settings.message_lookback_hours * 3600
     age = view.age(channel.key)
     if age is None:
-        return view, f"  no message in the last {_span(lookback_seconds)}"
+        searched = _span(lookback_hours(settings, gateway) * 3600)
+        return view, f"  no message in the last {searched}"
     at = datetime.fromtimestamp(view.last_message[channel.key])  # noqa: DTZ006 - for the operator
     return view, f"  last message {at:%a %d %b %H:%M}, {_span(age)} ago"
 

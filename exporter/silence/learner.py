@@ -94,8 +94,10 @@ class Learner:
     def _learn(self) -> None:
         started = self._clock.monotonic()
         pace = _Pace(self._clock)
-        gateway = self._board.snapshot.gateway
+        gateway, known = self._board.snapshot.gateway, self._board.snapshot.silence
         wanted = {channel.key for channel in gateway.channels} if gateway else set()
+        # A gateway that is starting does not list all its channels yet.
+        wanted |= known.channels.keys() if known else set()
         try:
             histories = self._messages.histories(wanted, pace.pause)
         finally:

@@ -21,6 +21,7 @@ from exporter.silence.profile import (
     Measured,
     Profile,
     Week,
+    hardly_speaks,
     hour_of_week,
     level_for,
     local_hours,
@@ -116,8 +117,10 @@ def _learn_one(
     ]
     window = _look_at(WEEKS, history, gaps, hours, pooled, bounds)
     recent = _look_at(_RECENT_WEEKS, history, gaps, hours, pooled, bounds)
-    # If a channel has moved to other hours, older weeks only blur its profile.
-    if recent.usual_threshold(bounds) < _CLEARLY_SHORTER * window.usual_threshold(bounds):
+    is_shorter = recent.usual_threshold(bounds) < _CLEARLY_SHORTER * window.usual_threshold(bounds)
+    # If a channel has moved to other hours, older weeks only blur its profile. Silence since then
+    # would look the same.
+    if is_shorter and any(history.busy_minutes()[-WEEK_HOURS:]):
         window = recent
     level = level_for(window.measured, _PRUDENCE * bounds.false_alarms)
     suspect_level = min(level, level_for(window.measured, _SUSPICIONS))
@@ -148,7 +151,7 @@ def _look_at(
     pooled: Sequence[float],
     bounds: Bounds,
 ) -> _Window:
-    gaps = [gap for gap in gaps if weeks_ago(gap.start // 60) < weeks]
+    gaps = [gap for gap in gaps if weeks_ago(gap.end // 60) < weeks]
     week = week_of(history, hours, (), weeks)
     profile = profile_of(week, pooled)
     measured = _measure(gaps, hours, week, profile, math.inf)
@@ -158,8 +161,11 @@ def _look_at(
         gaps = [gap for gap in gaps if gap not in ignored]
         week = week_of(history, hours, ignored, weeks)
         profile = profile_of(week, pooled)
-    # An alarm would have ended a gap at the ceiling.
-    return _Window(profile, _measure(gaps, hours, week, profile, bounds.ceiling / 3600))
+        measured = _measure(gaps, hours, week, profile, math.inf)
+    if not hardly_speaks(measured):
+        # An alarm would have ended a gap at the ceiling.
+        measured = _measure(gaps, hours, week, profile, bounds.ceiling / 3600)
+    return _Window(profile, measured)
 
 
 def _measure(
@@ -170,9 +176,9 @@ def _measure(
     measured = []
     for gap in gaps:
         hour, minute = divmod(gap.start, 60)
-        length = min((gap.end - gap.start) / 60, most)
-        expected = profile.expected(hours[hour] + minute / 60, length)
-        measured.append(Measured(expected, WEIGHTS[weeks_ago(hour)] * per_month))
+        length = (gap.end - gap.start) / 60
+        expected = profile.expected(hours[hour] + minute / 60, min(length, most))
+        measured.append(Measured(expected, WEIGHTS[weeks_ago(hour)] * per_month, length))
     return measured
 
 

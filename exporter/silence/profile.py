@@ -57,38 +57,41 @@ _COMMON = (16.0, 4.0)  # gaps a month
 
 
 class Measured(NamedTuple):
-    """A past gap: the expectation during it, and how many like it there are per month."""
+    """A past gap: the expectation during it, how many like it there are per month, its hours."""
 
     expected: float
     per_month: float
+    hours: float = 0.0
 
 
-def level_for(measured: Iterable[Measured], per_month: float) -> float:
+def hardly_speaks(measured: Collection[Measured]) -> bool:
+    """Whether there are less than four gaps a month, and most of the time is in them."""
+    silent_hours = sum(one.hours * one.per_month for one in measured)
+    return silent_hours > MONTH_DAYS * 12 and sum(one.per_month for one in measured) < _COMMON[1]
+
+
+def level_for(measured: Collection[Measured], per_month: float) -> float:
     """Return the expectation that only ``per_month`` gaps a month exceed.
 
-    It never grows with ``per_month``. It is 0, so that the floor applies, if there are less than
-    four gaps a month in all: on a channel that never pauses, all of them may be zombies.
+    It never grows with ``per_month``. If there are less than four gaps a month in all, it is the
+    largest one on a channel that hardly speaks, else 0, so that the floor applies: on a channel
+    that never pauses, all of them may be zombies.
     """
-    tail = _tail(measured)
+    ordered = sorted(measured, reverse=True)
+    totals = accumulate(one.per_month for one in ordered)
+    tail = [(total, one.expected) for total, one in zip(totals, ordered, strict=True)]
     least = _COMMON[1]
     if per_month >= least:
         return _at(tail, per_month)
+    if hardly_speaks(measured):
+        return tail[0][1]
     often, seldom = (math.sqrt(_at(tail, rate)) for rate in _COMMON)
     slope = (seldom - often) / math.log(_COMMON[0] / least)
     return (seldom + slope * math.log(least / per_month)) ** 2
 
 
-def _tail(measured: Iterable[Measured]) -> list[tuple[float, float]]:
-    """Return pairs: gaps per month, and the expectation that they reach; the largest first."""
-    total = 0.0
-    tail = []
-    for expected, per_month in sorted(measured, reverse=True):
-        total += per_month
-        tail.append((total, expected))
-    return tail
-
-
-def _at(tail: Sequence[tuple[float, float]], per_month: float) -> float:
+def _at(tail: Iterable[tuple[float, float]], per_month: float) -> float:
+    """Interpolate between pairs of gaps per month and the expectation that they reach."""
     before: tuple[float, float] | None = None
     for total, expected in tail:
         if total >= per_month:

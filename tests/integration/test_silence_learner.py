@@ -54,9 +54,13 @@ def board() -> StateStore:
     return made
 
 
+def _listed(board: StateStore) -> tuple[Channel, ...]:
+    return board.snapshot.gateway.channels if board.snapshot.gateway else ()
+
+
 def _learner(settings: Settings, board: StateStore, clock: Clock | None = None) -> Learner:
     [gateway] = settings.gateways
-    source = open_source(settings, gateway, lambda: _CHANNELS)
+    source = open_source(settings, gateway, lambda: _listed(board))
     assert source is not None
     return Learner(gateway, bounds_of(settings), source, board, clock=clock)
 
@@ -147,6 +151,26 @@ def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
         clock.forward(601)  # so that it may be tried again
         clock.set_time(learned_at + moved)
         assert made.is_due() is due, moved
+
+
+def test_a_channel_that_a_starting_gateway_does_not_list_yet_is_learned_again(
+    settings: Settings, board: StateStore, sqlite_log: WrittenLog
+) -> None:
+    sqlite_log.write_history("nova", _every(1800, 20))
+    _learner(settings, board).learn_once()
+    restarted = StateStore()
+    restarted.update(gateway=GatewayState(up=True, channels=_CHANNELS[:1]))
+    made = _learner(settings, restarted)
+    made.remember()
+
+    def learned() -> set[str]:
+        made.learn_once()
+        model = restarted.snapshot.silence
+        return set(model.channels) if model else set()
+
+    assert [learned(), learned()] == [{"nova"}, {"nova"}]
+    sqlite_log.purge()
+    assert not learned(), "a removed one goes with its messages"
 
 
 def test_nothing_is_learned_before_the_channels_are_known(settings: Settings) -> None:
@@ -240,6 +264,26 @@ def test_why_a_threshold_is_fixed_is_told(
     busy_log.run("DROP TABLE webhook_raw_logs")
     lines = explain(settings, settings.gateways[0], "loja")
     assert lines[1].startswith("  the message log cannot be read: no such table")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("MESSAGE_LOOKBACK_HOURS", "300"),
+        ("SILENT_HOURS", "300"),
+        ("SILENT_HOURS_OVERRIDES", "nova=300,loja=2"),
+        ("SILENCE_CEILING_HOURS", "300"),
+    ],
+)
+def test_a_message_is_found_as_far_back_as_a_channel_may_be_silent(
+    tmp_path: Path, sqlite_log: WrittenLog, setting: str, value: str
+) -> None:
+    sqlite_log.write_history("nova", [240 * 3600])
+    sqlite_log.write_history("loja", [200 * 3600] * 2001)
+    settings = _settings(tmp_path, sqlite_log, **{setting: value})
+    assert explain(settings, settings.gateways[0], "nova")[1].endswith(", 240h ago")
+    settings = _settings(tmp_path, sqlite_log)
+    assert explain(settings, settings.gateways[0], "nova")[1] == "  no message in the last 168h"
 
 
 def test_it_rests_as_long_as_it_worked_but_a_second_at_most() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import cycle, islice, pairwise
 from zoneinfo import ZoneInfo
@@ -120,7 +121,7 @@ def test_hours_of_the_week_are_local_ones_on_both_sides_of_a_clock_change() -> N
 
 
 _measured = st.lists(
-    st.builds(Measured, st.floats(0, 1e4), st.floats(0.1, 5)), min_size=0, max_size=60
+    st.builds(Measured, st.floats(0, 1e4), st.floats(0.1, 5), st.floats(0, 672)), max_size=60
 )
 _knobs = st.floats(0.01, 100)
 
@@ -204,16 +205,32 @@ def test_an_office_may_be_silent_at_night_and_not_in_the_morning() -> None:
     assert _hours(_OFFICE, day=4, hour=17.9) == 24
 
 
-def test_a_channel_that_never_rests_has_the_floor() -> None:
-    times = [_NOW - DAYS * _DAY + 30.0 * n for n in range(DAYS * 2880)]
-    learned = _learn(times)
+@pytest.mark.parametrize("zombies", [0, 3])
+def test_a_channel_that_never_rests_has_the_floor(zombies: int) -> None:
+    begins = _NOW - DAYS * _DAY
+    times = [begins + 30.0 * n for n in range(DAYS * 2880)]
+    learned = _learn([at for at in times if not (at - begins) % (9 * _DAY) < zombies * 10 * _HOUR])
     assert {_hours(learned, day, hour) * _HOUR for day in range(7) for hour in range(24)} == {600}
 
 
-def test_a_channel_that_hardly_speaks_has_long_thresholds() -> None:
+@pytest.mark.parametrize("messages", [1, 500], ids=["single messages", "newsletters"])
+@pytest.mark.parametrize(
+    "days_ago",
+    [
+        range(DAYS, 0, -2),
+        range(27, 0, -7),
+        range(25, 0, -10),
+        [26, 24, 22, 21, 20, 4, 1],
+    ],
+    ids=lambda days: ",".join(map(str, days)),
+)
+def test_a_channel_that_hardly_speaks_has_long_thresholds(
+    days_ago: Sequence[int], messages: int
+) -> None:
     chance = random.Random(3)
-    times = [_NOW - DAYS * _DAY + 2 * _DAY * (n + chance.random() / 2) for n in range(DAYS // 2)]
-    assert _hours(_learn(times), day=1, hour=10) == 24
+    starts = [_NOW - _DAY * (days - chance.random() / 2) for days in days_ago]
+    learned = _learn([at + 10 * n for at in starts for n in range(messages)])
+    assert {_hours(learned, day, hour) for day in range(7) for hour in range(0, 24, 4)} == {24}
 
 
 @pytest.mark.parametrize("hours", [8, 30, 100])
@@ -241,8 +258,9 @@ def _day_hours(learned: Learned) -> list[float]:
     return [_hours(learned, 1, hour) for hour in (9, 10, 12, 14, 16)]
 
 
-def test_what_has_been_silent_since_is_not_held_to_be_normal() -> None:
-    learned = _learn([at for at in _office(1) if at < _NOW - 7 * _DAY])
+@pytest.mark.parametrize("days", [7, 16])
+def test_what_has_been_silent_since_is_not_held_to_be_normal(days: int) -> None:
+    learned = _learn([at for at in _office(1) if at < _NOW - days * _DAY])
     assert _day_hours(learned) == pytest.approx(_day_hours(_OFFICE), rel=0.2)
 
 

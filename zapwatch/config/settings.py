@@ -286,7 +286,8 @@ SETTINGS = (
         "MESSAGE_LOOKBACK_HOURS",
         partial(Reader.number, above=0, most=MOST_HOURS),
         "168",
-        "how many hours back the first read goes",
+        "how many hours back the first read goes, or as long as a channel may be silent if that is "
+        "longer",
     ),
     Setting(
         "SILENCE_MODE",

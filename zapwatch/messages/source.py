@@ -23,7 +23,7 @@ from zapwatch.channels import (
     rekeyed,
 )
 from zapwatch.clock import Clock
-from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
+from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.db import Database, StateError, make_table
 from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
@@ -349,6 +349,14 @@ class AliasedMessages:
         return rekeyed(found, lambda alias: self._keys.get(alias, alias), join)
 
 
+def lookback_hours(settings: Settings, gateway: GatewaySettings) -> float:
+    """Return how many hours back the log is searched: at least as many as a silence may last."""
+    limits = [gateway.silent_hours, *gateway.silent_hours_overrides.values()]
+    if gateway.silence_mode is SilenceMode.ADAPTIVE:
+        limits.append(settings.silence_ceiling_hours)
+    return max(settings.message_lookback_hours, *limits)
+
+
 def open_source(
     settings: Settings,
     gateway: GatewaySettings,
@@ -378,7 +386,7 @@ def _open(
 ) -> MessageSource | None:
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
-        return LogMessages(log, settings.message_lookback_hours * 3600, listed, clock=clock)
+        return LogMessages(log, lookback_hours(settings, gateway) * 3600, listed, clock=clock)
     if gateway.messages is MessageSourceKind.EVENTS:
         if received is not None:
             return received(gateway.name)
