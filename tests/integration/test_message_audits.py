@@ -191,9 +191,13 @@ def test_of_an_hour_without_a_session_exactly_what_the_phone_kept_is_missed(
     assert sorted(world.missed()) == ["ID1", "ID3", "ID5"]
 
 
-def test_a_log_that_cannot_be_read_is_no_log_without_messages(world: _Audited) -> None:
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_log_that_cannot_be_read_or_may_lag_is_no_log_without_messages(
+    world: _Audited, *, lags: bool
+) -> None:
+    world.messages.newest = world.clock.time()
     world.dropped_and_repaired()
-    world.messages.is_down = True
+    world.messages.is_down = not lags
     world.run(130)
 
     assert world.missing() is None
