@@ -579,12 +579,12 @@ class Recorder:
             self._events.write_all(lines)
 
     def _want_audits(self, connection: sa.Connection, changes: RowChanges) -> None:
-        """Queue audits of recovered channels."""
+        """Queue audits of channels that recovered, or stay silent although reconnected."""
         threshold = self._policy.silence_threshold
         wishes = [
             wish_after(one.channel, one.accepted_at, threshold if one.cause.is_silence else None)
             for one in changes.entries
-            if one.listed and one.outcome in RECOVERIES
+            if one.listed and one.outcome in {*RECOVERIES, Outcome.REQUESTED}
         ]
         want_audits(connection, self._name, wishes, changes.at)
 

@@ -275,10 +275,10 @@ TROUBLES = {
         ),
     ),
     Problem.GATEWAY_UNKNOWN: (
-        _("Alerts name a gateway that is not in the settings of the Zapwatch server."),
+        _("Only one part of Zapwatch has this gateway in its settings."),
         _(
-            "Its channels are not reconnected. Give the monitor and the server the same "
-            "WPP_GATEWAY_NAME or gateways.yaml, and reload both."
+            "Its channels are not monitored, or not reconnected. Give the monitor and the server "
+            "the same WPP_GATEWAY_NAME or gateways.yaml, and reload both."
         ),
     ),
     Problem.LEFT_OUT: (

@@ -24,6 +24,7 @@ from reconnect_hook.message_audit import (
     wish_after,
 )
 from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
+from reconnect_hook.models import RepairCause
 from reconnect_hook.repository import prune_audits, prune_records
 from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
@@ -191,9 +192,21 @@ def test_of_an_hour_without_a_session_exactly_what_the_phone_kept_is_missed(
     assert sorted(world.missed()) == ["ID1", "ID3", "ID5"]
 
 
-def test_a_log_that_cannot_be_read_is_no_log_without_messages(world: _Audited) -> None:
+def test_a_silent_channel_that_no_repair_brings_back_is_audited_too(world: _Audited) -> None:
+    world.receive("LOST", arrives=False)
+    world.skip(4 * 3600)
+    assert world.repair(cause=RepairCause.SILENT).outcome == "requested"
+    world.run(130)
+    assert world.missing() == 1
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_log_that_cannot_be_read_or_may_lag_is_no_log_without_messages(
+    world: _Audited, *, lags: bool
+) -> None:
+    world.messages.newest = world.clock.time()
     world.dropped_and_repaired()
-    world.messages.is_down = True
+    world.messages.is_down = not lags
     world.run(130)
 
     assert world.missing() is None

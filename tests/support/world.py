@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -250,6 +251,8 @@ class FakeMessages:
         self.is_down = False
         self.ids: dict[str, set[str]] = {}
         """Ids of arrived messages by channel key."""
+        self.newest = math.inf
+        """Wall clock time of the newest row."""
         self.takes = 0.0
         """Seconds of one read by delivered()."""
 
@@ -275,6 +278,7 @@ class FakeMessages:
         return Delivered(
             lambda key, ids: self.ids.get(key, set()) & set(ids),
             {key for key, at in self.came.items() if at >= since},
+            newest=self.newest,
         )
 
 
