@@ -46,6 +46,14 @@ CASES: dict[str, list[dict[str, Any]]] = {
             description="Zapwatch has tried 3 times in a row. It has been down for 47m 12s.",
         )
     ],
+    "disconnected": [
+        alert(
+            "WhatsAppReconnectFailing",
+            "wpp",
+            "Pixel12 Digital",
+            description="It has been down for 1h 2m 48s.",
+        )
+    ],
     "gone": [alert("WhatsAppChannelGone", "evo", "Loja Sul")],
     "still_silent": [alert("WhatsAppChannelStillSilent", "evo", "Loja Norte")],
     "flapping": [alert("WhatsAppChannelFlapping", "waha", "Loja Centro")],
