@@ -411,14 +411,21 @@ class Recorder:
     ) -> RowChanges:
         """Record the answers of calls and probes, and claim the next work."""
         changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway)
+        channels = workers.channels or {}
         self._lock(connection, changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
             if row is None or row.epoch != gateway.epoch:
                 continue
             if isinstance(one, Called):
-                if row.phase is Phase.CALLING and row.step is one.step:
-                    self._record_call(changes, row, one.answer, workers.channels or {})
+                if row.phase is not Phase.CALLING or row.step is not one.step:
+                    continue
+                try:
+                    self._record_call(changes, row, one.answer, channels)
+                except Exception:  # noqa: BLE001
+                    _log.exception("channel %r met a fault of the hook itself", row.channel)
+                    row.restore()
+                    self._record_call(changes, row, CallAnswer(is_fault=True), channels)
             elif row.phase is Phase.PROVING:
                 self._record_proof(connection, changes, row, one)
             elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:

@@ -26,9 +26,9 @@ from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import read_gateway
 from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status
+from zapwatch.channels import Channel, Status
 from zapwatch.db import CollisionError
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
+from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
 
 _TIMEOUT, _HTTP = GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP
 _MANY = [f"channel {number:02d}" for number in range(30)]
@@ -370,6 +370,27 @@ def test_a_hook_that_has_not_listed_for_long_forgets_no_new_channel(make: Make) 
     assert world.outcomes("new") == ["reconnected"]
     assert world.row("new") is not None
     assert world.hook.auditor.repository.last().keys() == {"new"}
+
+
+def test_a_list_of_an_earlier_lead_is_not_the_present_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(Options(list_takes=300.0))
+    answers = [[Channel("loja", Status.CONNECTED, "2")], [Channel("loja", Status.UNKNOWN, "1")]]
+    monkeypatch.setattr(world.gateway, "list_channels", lambda: ChannelList.of(answers.pop(0)))
+    world.alert()
+    world.run(1)
+    first, second = world.hooks if world.hook.reconciler.leads else world.hooks[::-1]
+    first.stalled_until = world.clock.monotonic() + 60
+    world.run(30)
+    assert second.reconciler.leads
+    second.die()
+    world.hooks.remove(second)
+    world.options = replace(world.options, list_takes=0.1)
+    world.run(600)
+    assert answers == []
+    assert first.workers.channel_of("loja").status is Status.CONNECTED
+    assert first.workers.numbers == {"loja": "2"}
 
 
 def test_a_gateway_that_came_back_ends_the_pauses(make: Make) -> None:
