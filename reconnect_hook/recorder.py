@@ -204,8 +204,8 @@ class Recorder:
             if row is not None and row.next_at is not None:
                 self._judge_row(changes, row, listed, workers)
         if not changes.remaining:
-            # A trial of the circuit breaker should not be a session that fails alone.
-            self.ready.sort(key=lambda one: (-one.row.intent, one.row.failures, one.row.since))
+            # Sessions that fail, or have dropped together and will, should delay no other one.
+            self.ready.sort(key=lambda one: (-one.row.intent, one.row.failures, -one.row.since))
             self._claim(connection, changes, workers)
         self._store(connection, changes)
         return changes

@@ -174,11 +174,15 @@ def _kill(world: World, *channels: str) -> None:
     _drop(world, *channels)
 
 
-def test_sessions_that_fail_are_not_tried_before_another_one(make: Make) -> None:
+@pytest.mark.parametrize(("count", "rounds"), [(THRESHOLD + 1, 6), (len(_MANY), 0)])
+def test_sessions_that_fail_are_not_tried_before_another_one(
+    make: Make, count: int, rounds: int
+) -> None:
     world = make(Options(workers=8), hooks=1)
-    dead = _MANY[: THRESHOLD + 1]
+    dead = _MANY[:count]
     _kill(world, *dead)
-    for _ in range(6):
+    world.run(2)
+    for _ in range(rounds):
         world.run(300)
         for name in dead:
             world.alert(name)
@@ -186,6 +190,18 @@ def test_sessions_that_fail_are_not_tried_before_another_one(make: Make) -> None
     _drop(world, "loja")
     world.run(4 * FIRST_REST_SECONDS)
     assert world.outcomes() == ["reconnected"]
+
+
+def test_sessions_that_fail_have_growing_pauses_beside_one_that_is_answered(make: Make) -> None:
+    world = make(hooks=1)
+    dead = _MANY[:20]
+    _kill(world, *dead)
+    for _ in range(20):
+        _drop(world, "loja", *dead)
+        world.run(900)
+    assert set(world.outcomes()) == {"reconnected"}
+    at = [at for _, name, at in world.gateway.calls if name == dead[0]]
+    assert at[-1] - at[-2] > 2700, at
 
 
 def test_a_list_after_one_that_failed_closes_the_circuit(make: Make) -> None:
