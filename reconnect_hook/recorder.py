@@ -315,13 +315,11 @@ class Recorder:
 
     def _claim(self, connection: sa.Connection, changes: RowChanges, workers: Workers) -> None:
         """Claim ready rows for free workers, and calls within the circuit breaker."""
-        if not self.ready:
+        if not self.ready or changes.gateway.rests(changes.at):
             return
         in_flight = len(workers.calls) + len(changes.claimed)
         calls, probes = workers.capacity - in_flight, workers.capacity - len(workers.probes)
-        if changes.gateway.rests(changes.at):
-            calls = 0
-        elif changes.gateway.is_tripped:
+        if changes.gateway.is_tripped:
             calls = min(calls, 1 - in_flight)
         taken: dict[str, Ready] = {}
         for one in self.ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from reconnect_hook.repository import read_gateway
 from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import CollisionError
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
 
@@ -244,6 +246,28 @@ def test_a_clock_that_is_put_back_in_a_rest_makes_no_loop(make: Make) -> None:
     commits = world._commits
     world.run(5)
     assert world._commits - commits < 20
+
+
+def test_no_probe_begins_in_a_rest(make: Make) -> None:
+    probe = replace(Options().probe, kind=ProbeKind.QUERY)
+    world = make(Options(can_query=True, probe=probe), hooks=1)
+
+    def call(call: str, _name: str) -> None:
+        if call == "reconnect":
+            raise GatewayError(Operation.RECONNECT, _TIMEOUT, "made up")
+        world.clock.wait(threading.Event(), 0.3)
+
+    world.gateway.on_call = call
+    for name in _MANY[THRESHOLD:]:
+        world.put(name)
+        world.alert(name, RepairCause.SUSPECT)
+    _drop(world, *_MANY[:THRESHOLD])
+    world.run(5, until=lambda: _state(world).is_tripped)
+    calls = len(world.gateway.calls)
+    world.run(FIRST_REST_SECONDS - 3)
+    assert len(world.gateway.calls) == calls
+    world.run(10)
+    assert len(world.gateway.calls) > calls
 
 
 def test_a_trial_whose_holder_died_is_made_by_another(make: Make) -> None:
