@@ -204,8 +204,7 @@ class Recorder:
             if row is not None and row.next_at is not None:
                 self._judge_row(changes, row, listed, workers)
         if not changes.remaining:
-            # Sessions that fail, or have dropped together and will, should delay no other one.
-            self.ready.sort(key=lambda one: (-one.row.intent, one.row.failures, -one.row.since))
+            self.ready.sort(key=_rank)
             self._claim(connection, changes, workers)
         self._store(connection, changes)
         return changes
@@ -592,6 +591,15 @@ class Recorder:
             if one.listed and one.outcome in RECOVERIES
         ]
         want_audits(connection, self._name, wishes, changes.at)
+
+
+def _rank(one: Ready) -> tuple[float, ...]:
+    """Return the sort key: sessions that fail, or have dropped together and will, come last.
+
+    Of probes, which are raised again and again, the longest wait comes first.
+    """
+    row = one.row
+    return -row.intent, row.failures, row.since if row.intent is Intent.PROBE else -row.since
 
 
 def _lines(changes: RowChanges) -> list[Mapping[str, object]]:
