@@ -358,10 +358,10 @@ class GatewayRow:
         """
         if self.rests(now):
             return self  # the list was read before the circuit opened
-        if not self.is_tripped or not self._failed_lately(now):
+        if not self._failed_lately(now):
             return self.after_answer(now)
         # The next rest is a short one: the failing calls may be those of some sessions only.
-        return replace(self, failures=THRESHOLD, rests_until=None)
+        return replace(self, failures=min(self.failures, THRESHOLD), rests_until=None)
 
     def after_answer(self, now: float) -> GatewayRow:
         """Return the row after an answered call."""

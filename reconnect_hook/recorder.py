@@ -165,12 +165,18 @@ class Recorder:
             _log.warning("gateway %s answers again", self._name)
 
     def note_failed_list(
-        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
+        self,
+        error: GatewayError,
+        connection: sa.Connection,
+        gateway: GatewayRow,
+        at: float,
+        *,
+        is_first: bool,
     ) -> RowChanges:
         """Record a failed list; it shows nothing about channels, so no row changes."""
         changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
         store_changes(connection, self._name, changes)
-        if changes.gateway.failures == 1:
+        if is_first:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         return changes
 

@@ -69,7 +69,7 @@ def _open(world: World) -> None:
     """Let so many calls fail that the gateway is left alone."""
     world.gateway.call_error = _TIMEOUT
     _drop(world, *_MANY)
-    world.run(60, until=lambda: _state(world).is_tripped)
+    world.run(150, until=lambda: _state(world).is_tripped)
     assert len(world.gateway.calls) >= THRESHOLD
 
 
@@ -146,8 +146,11 @@ def test_a_gateway_that_fails_is_left_alone_by_all_and_then_tried_once(make: Mak
     assert set(world.gateway.statuses.values()) == {Status.CONNECTED}
 
 
-def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(make: Make) -> None:
-    world = make(hooks=1)
+@pytest.mark.parametrize("seconds", [0.2, 60.0])
+def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(
+    make: Make, seconds: float
+) -> None:
+    world = make(Options(call_takes=seconds), hooks=1)
     _open(world)
     world.most_in_flight = 0
     for _ in range(12):
@@ -159,7 +162,8 @@ def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(make: 
     assert world.most_in_flight == 1, "trials"
     lists = world.gateway.lists
     world.gateway.call_error = None
-    world.run(LONGEST_REST_SECONDS + 20)
+    world.options = replace(world.options, call_takes=0.2)
+    world.run(LONGEST_REST_SECONDS + 20 + seconds)
     assert {str(world.outcomes(name)[-1]) for name in _MANY} == {"reconnected"}
     assert world.gateway.lists > lists
 
@@ -338,6 +342,15 @@ def test_a_list_that_fails_ends_nothing_and_counts(
     world.run(60)
     assert {str(world.outcomes(name)) for name in _MANY} == {"['reconnected']"}
     assert caplog.text.count("answers again") == 1, "though it was stored again"
+
+
+def test_the_first_list_that_fails_has_a_line_also_after_a_call_that_failed(make: Make) -> None:
+    world = make(hooks=1)
+    _kill(world, "loja")
+    world.run(5)
+    world.gateway.list_error = _TIMEOUT
+    world.run(100)
+    assert ["action=list" in line for line in world.lines()] == [False, True]
 
 
 def _fail(world: World, attempts: int = 1) -> None:
