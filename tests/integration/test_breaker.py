@@ -290,14 +290,18 @@ def test_a_trial_whose_holder_died_is_made_by_another(make: Make) -> None:
     assert set(world.gateway.statuses.values()) == {Status.CONNECTED}
 
 
-def test_a_session_that_fails_alone_does_not_stop_the_others(make: Make) -> None:
+@pytest.mark.parametrize(("error", "seconds"), [(_HTTP, 3600), (_TIMEOUT, 0)])
+def test_a_session_that_fails_alone_does_not_stop_the_others(
+    make: Make, error: GatewayErrorKind, seconds: float
+) -> None:
     world = make(Options(cooldown=10.0), hooks=1)
-    world.gateway.call_error = _HTTP
+    world.gateway.call_error = error
     _drop(world, "loja")
     for _ in range(2 * THRESHOLD):
         world.run(60)
         world.alert()
-        world.skip(3600)
+        world.skip(seconds)
+    assert not _state(world).is_tripped
     assert world.outcomes() == ["failed"] * len(world.ended())
     assert len(world.ended()) > THRESHOLD
     world.gateway.call_error = None
