@@ -358,10 +358,10 @@ class GatewayRow:
         """
         if self.rests(now):
             return self  # the list was read before the circuit opened
-        if not self.is_tripped or not self._failed_lately(now):
+        if not self._failed_lately(now):
             return self.after_answer(now)
         # The next rest is a short one: the failing calls may be those of some sessions only.
-        return replace(self, failures=THRESHOLD, rests_until=None)
+        return replace(self, failures=min(self.failures, THRESHOLD), rests_until=None)
 
     def after_answer(self, now: float) -> GatewayRow:
         """Return the row after an answered call."""
@@ -421,13 +421,14 @@ class Backoff:
         called_at = row.called_at
         if row.intent is Intent.FORCE or called_at is None or self.cooldown == 0:
             return 0.0
-        if row.failures and gateway.back_at is not None and called_at <= gateway.back_at:
-            return 0.0  # it failed while the gateway was failing
-        if escalates(row.last_cause, cause or row.cause) or (
+        escalated = escalates(row.last_cause, cause or row.cause) or (
             status is not None and row.last_status not in {None, status}
-        ):
-            return called_at + self.cooldown
-        allowed_at = called_at + self.delay(row.attempts)
+        )
+        delay = self.cooldown if escalated else self.delay(row.attempts)
+        if row.failures and gateway.back_at is not None and called_at <= gateway.back_at:
+            # It failed while the gateway did; one that fails again and again is failing itself.
+            delay = min(delay, 2.0 ** min(row.failures, 16))
+        allowed_at = called_at + delay
         if row.failures and gateway.is_tripped:
             # Otherwise nothing might show for an hour that the gateway works again.
             allowed_at = min(allowed_at, (gateway.failed_at or 0.0) + LONGEST_REST_SECONDS)

@@ -89,6 +89,7 @@ class OperatorActions:
     def pause(self, connection: sa.Connection, name: str, seconds: float | None) -> None:
         """Suspend the channel's repairs for ``seconds``, or until resume() if None."""
         until = None if seconds is None else now(connection) + seconds
+        ensure_row(connection, self._gateway, channel_key(name), name)
         self._set_pause(connection, name, paused=True, paused_until=until)
 
     def resume(self, name: str) -> None:
@@ -102,6 +103,4 @@ class OperatorActions:
         self._wake()
 
     def _set_pause(self, connection: sa.Connection, name: str, **values: object) -> None:
-        key = channel_key(name)
-        ensure_row(connection, self._gateway, key, name)
-        update_rows(connection, self._gateway, [key], **values)
+        update_rows(connection, self._gateway, [channel_key(name)], **values)

@@ -268,8 +268,9 @@ class GatewayReconciler:
             self._judge_all(listed)
             self.failed_list = None
         else:
+            note, is_first = self._recorder.note_failed_list, self.failed_list is None
+            self._write(partial(note, listed.error, is_first=is_first))
             self.failed_list = listed.error
-            self._write(partial(self._recorder.note_failed_list, listed.error))
         self._looking, self._answered_at = False, self._clock.monotonic()
 
     def _judge_all(self, listed: Listed) -> None:

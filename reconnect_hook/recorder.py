@@ -165,12 +165,18 @@ class Recorder:
             _log.warning("gateway %s answers again", self._name)
 
     def note_failed_list(
-        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
+        self,
+        error: GatewayError,
+        connection: sa.Connection,
+        gateway: GatewayRow,
+        at: float,
+        *,
+        is_first: bool,
     ) -> RowChanges:
         """Record a failed list; it shows nothing about channels, so no row changes."""
         changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
         store_changes(connection, self._name, changes)
-        if changes.gateway.failures == 1:
+        if is_first:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         return changes
 
@@ -204,8 +210,7 @@ class Recorder:
             if row is not None and row.next_at is not None:
                 self._judge_row(changes, row, listed, workers)
         if not changes.remaining:
-            # A trial of the circuit breaker should not be a session that fails alone.
-            self.ready.sort(key=lambda one: (-one.row.intent, one.row.failures, one.row.since))
+            self.ready.sort(key=_rank)
             self._claim(connection, changes, workers)
         self._store(connection, changes)
         return changes
@@ -305,7 +310,8 @@ class Recorder:
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at, seconds)
         changes.entries.append(entry)
         changes.attempts.end(AttemptKind.REPAIR, row.key, entry.outcome, entry.detail)
-        if end.of_the_whole:
+        # A session that goes on failing opens no circuit.
+        if end.of_the_whole and (row.failures == 1 or changes.gateway.is_tripped):
             changes.gateway = changes.gateway.after_failure(changes.at)
         stays = row.is_open or row.is_paused(changes.at)
         if end.outcome is Outcome.UNKNOWN_CHANNEL and not stays:
@@ -315,13 +321,11 @@ class Recorder:
 
     def _claim(self, connection: sa.Connection, changes: RowChanges, workers: Workers) -> None:
         """Claim ready rows for free workers, and calls within the circuit breaker."""
-        if not self.ready:
+        if not self.ready or changes.gateway.rests(changes.at):
             return
         in_flight = len(workers.calls) + len(changes.claimed)
         calls, probes = workers.capacity - in_flight, workers.capacity - len(workers.probes)
-        if changes.gateway.rests(changes.at):
-            calls = 0
-        elif changes.gateway.is_tripped:
+        if changes.gateway.is_tripped:
             calls = min(calls, 1 - in_flight)
         taken: dict[str, Ready] = {}
         for one in self.ready:
@@ -411,14 +415,21 @@ class Recorder:
     ) -> RowChanges:
         """Record the answers of calls and probes, and claim the next work."""
         changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway)
+        channels = workers.channels or {}
         self._lock(connection, changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
             if row is None or row.epoch != gateway.epoch:
                 continue
             if isinstance(one, Called):
-                if row.phase is Phase.CALLING and row.step is one.step:
-                    self._record_call(changes, row, one.answer, workers.channels or {})
+                if row.phase is not Phase.CALLING or row.step is not one.step:
+                    continue
+                try:
+                    self._record_call(changes, row, one.answer, channels)
+                except Exception:  # noqa: BLE001
+                    _log.exception("channel %r met a fault of the hook itself", row.channel)
+                    row.restore()
+                    self._record_call(changes, row, CallAnswer(is_fault=True), channels)
             elif row.phase is Phase.PROVING:
                 self._record_proof(connection, changes, row, one)
             elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
@@ -587,6 +598,15 @@ class Recorder:
             if one.listed and one.outcome in {*RECOVERIES, Outcome.REQUESTED}
         ]
         want_audits(connection, self._name, wishes, changes.at)
+
+
+def _rank(one: Ready) -> tuple[float, ...]:
+    """Return the sort key: sessions that fail, or have dropped together and will, come last.
+
+    Of probes, which are raised again and again, the longest wait comes first.
+    """
+    row = one.row
+    return -row.intent, row.failures, row.since if row.intent is Intent.PROBE else -row.since
 
 
 def _lines(changes: RowChanges) -> list[Mapping[str, object]]:

@@ -227,8 +227,9 @@ class Workers:
         failed: GatewayError | None = None
         try:
             listed = self._client.list_channels().channels
-            self.channels = channels = {channel.key: channel for channel in listed}
-            self.numbers = known_numbers(listed, self.numbers)
+            channels = {channel.key: channel for channel in listed}
+            if lead is self._lead:
+                self.channels, self.numbers = channels, known_numbers(listed, self.numbers)
         except GatewayError as error:
             failed = error
         except Exception:  # noqa: BLE001

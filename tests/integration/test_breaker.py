@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import read_gateway
 from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status
+from zapwatch.channels import Channel, Status
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import CollisionError
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
+from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
 
 _TIMEOUT, _HTTP = GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP
 _MANY = [f"channel {number:02d}" for number in range(30)]
@@ -67,7 +69,7 @@ def _open(world: World) -> None:
     """Let so many calls fail that the gateway is left alone."""
     world.gateway.call_error = _TIMEOUT
     _drop(world, *_MANY)
-    world.run(60, until=lambda: _state(world).is_tripped)
+    world.run(150, until=lambda: _state(world).is_tripped)
     assert len(world.gateway.calls) >= THRESHOLD
 
 
@@ -144,8 +146,11 @@ def test_a_gateway_that_fails_is_left_alone_by_all_and_then_tried_once(make: Mak
     assert set(world.gateway.statuses.values()) == {Status.CONNECTED}
 
 
-def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(make: Make) -> None:
-    world = make(hooks=1)
+@pytest.mark.parametrize("seconds", [0.2, 60.0])
+def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(
+    make: Make, seconds: float
+) -> None:
+    world = make(Options(call_takes=seconds), hooks=1)
     _open(world)
     world.most_in_flight = 0
     for _ in range(12):
@@ -157,7 +162,8 @@ def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(make: 
     assert world.most_in_flight == 1, "trials"
     lists = world.gateway.lists
     world.gateway.call_error = None
-    world.run(LONGEST_REST_SECONDS + 20)
+    world.options = replace(world.options, call_takes=0.2)
+    world.run(LONGEST_REST_SECONDS + 20 + seconds)
     assert {str(world.outcomes(name)[-1]) for name in _MANY} == {"reconnected"}
     assert world.gateway.lists > lists
 
@@ -174,11 +180,15 @@ def _kill(world: World, *channels: str) -> None:
     _drop(world, *channels)
 
 
-def test_sessions_that_fail_are_not_tried_before_another_one(make: Make) -> None:
+@pytest.mark.parametrize(("count", "rounds"), [(THRESHOLD + 1, 6), (len(_MANY), 0)])
+def test_sessions_that_fail_are_not_tried_before_another_one(
+    make: Make, count: int, rounds: int
+) -> None:
     world = make(Options(workers=8), hooks=1)
-    dead = _MANY[: THRESHOLD + 1]
+    dead = _MANY[:count]
     _kill(world, *dead)
-    for _ in range(6):
+    world.run(2)
+    for _ in range(rounds):
         world.run(300)
         for name in dead:
             world.alert(name)
@@ -186,6 +196,18 @@ def test_sessions_that_fail_are_not_tried_before_another_one(make: Make) -> None
     _drop(world, "loja")
     world.run(4 * FIRST_REST_SECONDS)
     assert world.outcomes() == ["reconnected"]
+
+
+def test_sessions_that_fail_have_growing_pauses_beside_one_that_is_answered(make: Make) -> None:
+    world = make(hooks=1)
+    dead = _MANY[:20]
+    _kill(world, *dead)
+    for _ in range(20):
+        _drop(world, "loja", *dead)
+        world.run(900)
+    assert set(world.outcomes()) == {"reconnected"}
+    at = [at for _, name, at in world.gateway.calls if name == dead[0]]
+    assert at[-1] - at[-2] > 2700, at
 
 
 def test_a_list_after_one_that_failed_closes_the_circuit(make: Make) -> None:
@@ -230,6 +252,28 @@ def test_a_clock_that_is_put_back_in_a_rest_makes_no_loop(make: Make) -> None:
     assert world._commits - commits < 20
 
 
+def test_no_probe_begins_in_a_rest(make: Make) -> None:
+    probe = replace(Options().probe, kind=ProbeKind.QUERY)
+    world = make(Options(can_query=True, probe=probe), hooks=1)
+
+    def call(call: str, _name: str) -> None:
+        if call == "reconnect":
+            raise GatewayError(Operation.RECONNECT, _TIMEOUT, "made up")
+        world.clock.wait(threading.Event(), 0.3)
+
+    world.gateway.on_call = call
+    for name in _MANY[THRESHOLD:]:
+        world.put(name)
+        world.alert(name, RepairCause.SUSPECT)
+    _drop(world, *_MANY[:THRESHOLD])
+    world.run(5, until=lambda: _state(world).is_tripped)
+    calls = len(world.gateway.calls)
+    world.run(FIRST_REST_SECONDS - 3)
+    assert len(world.gateway.calls) == calls
+    world.run(10)
+    assert len(world.gateway.calls) > calls
+
+
 def test_a_trial_whose_holder_died_is_made_by_another(make: Make) -> None:
     world = make()
     _drop(world, "first")
@@ -246,14 +290,18 @@ def test_a_trial_whose_holder_died_is_made_by_another(make: Make) -> None:
     assert set(world.gateway.statuses.values()) == {Status.CONNECTED}
 
 
-def test_a_session_that_fails_alone_does_not_stop_the_others(make: Make) -> None:
+@pytest.mark.parametrize(("error", "seconds"), [(_HTTP, 3600), (_TIMEOUT, 0)])
+def test_a_session_that_fails_alone_does_not_stop_the_others(
+    make: Make, error: GatewayErrorKind, seconds: float
+) -> None:
     world = make(Options(cooldown=10.0), hooks=1)
-    world.gateway.call_error = _HTTP
+    world.gateway.call_error = error
     _drop(world, "loja")
     for _ in range(2 * THRESHOLD):
         world.run(60)
         world.alert()
-        world.skip(3600)
+        world.skip(seconds)
+    assert not _state(world).is_tripped
     assert world.outcomes() == ["failed"] * len(world.ended())
     assert len(world.ended()) > THRESHOLD
     world.gateway.call_error = None
@@ -298,6 +346,15 @@ def test_a_list_that_fails_ends_nothing_and_counts(
     world.run(60)
     assert {str(world.outcomes(name)) for name in _MANY} == {"['reconnected']"}
     assert caplog.text.count("answers again") == 1, "though it was stored again"
+
+
+def test_the_first_list_that_fails_has_a_line_also_after_a_call_that_failed(make: Make) -> None:
+    world = make(hooks=1)
+    _kill(world, "loja")
+    world.run(5)
+    world.gateway.list_error = _TIMEOUT
+    world.run(100)
+    assert ["action=list" in line for line in world.lines()] == [False, True]
 
 
 def _fail(world: World, attempts: int = 1) -> None:
@@ -370,6 +427,27 @@ def test_a_hook_that_has_not_listed_for_long_forgets_no_new_channel(make: Make) 
     assert world.outcomes("new") == ["reconnected"]
     assert world.row("new") is not None
     assert world.hook.auditor.repository.last().keys() == {"new"}
+
+
+def test_a_list_of_an_earlier_lead_is_not_the_present_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(Options(list_takes=300.0))
+    answers = [[Channel("loja", Status.CONNECTED, "2")], [Channel("loja", Status.UNKNOWN, "1")]]
+    monkeypatch.setattr(world.gateway, "list_channels", lambda: ChannelList.of(answers.pop(0)))
+    world.alert()
+    world.run(1)
+    first, second = world.hooks if world.hook.reconciler.leads else world.hooks[::-1]
+    first.stalled_until = world.clock.monotonic() + 60
+    world.run(30)
+    assert second.reconciler.leads
+    second.die()
+    world.hooks.remove(second)
+    world.options = replace(world.options, list_takes=0.1)
+    world.run(600)
+    assert answers == []
+    assert first.workers.channel_of("loja").status is Status.CONNECTED
+    assert first.workers.numbers == {"loja": "2"}
 
 
 def test_a_gateway_that_came_back_ends_the_pauses(make: Make) -> None:

@@ -56,9 +56,11 @@ def test_a_pause_without_end_ends_when_somebody_resumes(world: World) -> None:
     world.run(60)
     assert [name for _, name, _ in world.gateway.calls] == ["other"]
     assert world.hook.history.present().paused["loja"].until is None
-    world.hook.actions.resume("loja")
+    for name in ("loja", "stranger"):
+        world.hook.actions.resume(name)
     world.run(5)
     assert world.outcomes() == ["reconnected"]
+    assert world.row("stranger") is None
 
 
 def test_a_pause_in_a_call_lets_it_end(world: World) -> None:

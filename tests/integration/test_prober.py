@@ -125,6 +125,15 @@ def test_nobody_waits_in_a_thread_for_the_second_query(world: World) -> None:
     assert all(world.ended(name) or len(_times(world, name=name)) >= 2 for name in _NAMES)
 
 
+def test_who_has_waited_longest_is_asked_first(make: Callable[..., World]) -> None:
+    world = make(replace(_BY_QUERY, workers=1, list_takes=5.0))
+    for name in _NAMES[::-1]:
+        _suspect(world, name)
+        world.run(1)
+    world.run(10)
+    assert [name for _, name, _ in world.gateway.calls] == [*_NAMES[::-1]]
+
+
 def test_one_query_that_fails_proves_nothing(world: World) -> None:
     world.gateway.gone.add("loja")
     _suspect(world)

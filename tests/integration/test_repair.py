@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.decision import decide
+from reconnect_hook import recorder
 from reconnect_hook.models import RepairCause
 from reconnect_hook.reconciler import Scheduler
 from reconnect_hook.schema import open_state
@@ -350,11 +350,17 @@ class TestWhoseFaultItIs:
         world.gateway.on_call = lambda *_: world.put()
         assert world.repair().outcome == "reconnected"
 
+    @pytest.mark.parametrize(
+        ("part", "outcomes"),
+        [("decide", ["reconnected"]), ("after_call", ["failed", "recovered"])],
+    )
     def test_a_fault_at_one_channel_stops_no_other(
         self,
         make: Callable[..., World],
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
+        part: str,
+        outcomes: list[str],
     ) -> None:
         world = make()
         for name in ("loja", "obra"):
@@ -362,14 +368,15 @@ class TestWhoseFaultItIs:
         world.gateway.on_call = lambda _, name: world.put(name)
 
         with monkeypatch.context() as patch:
-            patch.setattr("reconnect_hook.recorder.decide", _faulty_for("loja"))
+            work = getattr(recorder, part)
+            patch.setattr(recorder, part, _faulty_for("loja", work))
             world.alert("loja")
             world.alert("obra")
             world.run(50)
         assert world.outcomes("obra") == ["reconnected"]
         assert "channel 'loja' met a fault of the hook itself" in caplog.messages
         world.run(15)
-        assert world.outcomes("loja") == ["reconnected"], "a minute later"
+        assert world.outcomes("loja") == outcomes, "a minute later"
 
     def test_a_fault_of_the_list_is_a_list_that_failed(
         self, make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
@@ -391,11 +398,11 @@ def _raise(*_: object) -> None:
     raise ZeroDivisionError
 
 
-def _faulty_for(key: str) -> Callable[..., Any]:
+def _faulty_for(key: str, work: Callable[..., Any]) -> Callable[..., Any]:
     def faulty(row: Any, *arguments: Any) -> Any:
         if row.key == key:
             raise ZeroDivisionError
-        return decide(row, *arguments)
+        return work(row, *arguments)
 
     return faulty
 

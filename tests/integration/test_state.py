@@ -282,7 +282,9 @@ def test_a_row_that_is_raised_while_it_is_pruned_stays(
     database: sa.URL, opened: Callable[..., Database]
 ) -> None:
     mine, other = opened(database), opened(database)
-    OperatorActions(mine, GATEWAY, AlertWriter(mine, GATEWAY, BACKOFF), lambda: None).resume("loja")
+    actions = OperatorActions(mine, GATEWAY, AlertWriter(mine, GATEWAY, BACKOFF), lambda: None)
+    actions.pause("loja", None)
+    actions.resume("loja")
 
     def meanwhile(_connection: sa.Connection, statement: object, *_: object) -> None:
         if isinstance(statement, sa.Delete):

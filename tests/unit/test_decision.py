@@ -346,7 +346,9 @@ def test_a_session_that_passed_since_it_was_reconnected_needs_another_silence(
 def test_what_failed_while_the_gateway_was_away_does_not_wait() -> None:
     waits = row(attempts=4, failures=4, called_at=NOW - 100)
     assert isinstance(decide(waits, DOWN, LED, POLICY, NOW), Wait)
-    assert decide(waits, DOWN, replace(LED, back_at=NOW - 99), POLICY, NOW) == _ASK
+    back = replace(LED, back_at=NOW - 99)
+    assert decide(waits, DOWN, back, POLICY, NOW) == _ASK
+    assert decide(replace(waits, failures=8), DOWN, back, POLICY, NOW) == Wait(NOW + 156)
 
 
 _DEADLINES = (None, NOW, NOW + 1)
