@@ -112,6 +112,19 @@ def test_a_channel_that_does_not_answer_is_repaired_at_once(world: World) -> Non
     assert not _times(world, name="obra")
 
 
+def test_a_person_does_not_wait_for_the_second_query(world: World) -> None:
+    world.gateway.gone.add("loja")
+    _suspect(world)
+    world.run(30)
+    assert len(_times(world)) == 1
+    assert world.hook.actions.probe_now("loja")
+    row = world.row()
+    assert row is not None
+    assert row.cause is RepairCause.ASKED
+    world.run(5)
+    assert len(_times(world)) == 2
+
+
 def test_nobody_waits_in_a_thread_for_the_second_query(world: World) -> None:
     for name in _NAMES:
         world.gateway.gone.add(name)
