@@ -184,6 +184,18 @@ def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
     assert [ended.reason for ended in world.ended()] == ["probe_failed"]
 
 
+def test_a_repair_counts_for_probes_while_it_lasts_and_for_a_time(world: World) -> None:
+    book = world.hook.probing.book
+    world.put("loja", Status.DISCONNECTED)
+    world.alert()
+    world.run(5)
+    assert book.repaired(1) == {"loja"}
+    world.put("loja")
+    world.run(60, until=lambda: bool(world.ended()))
+    world.skip(100)
+    assert (book.repaired(99), book.repaired(102)) == (set(), {"loja"})
+
+
 def test_who_was_heard_is_not_asked_and_may_take_part_in_echoes_again(world: World) -> None:
     book = world.hook.probing.book
     _suspect(world)
