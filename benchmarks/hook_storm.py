@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -26,15 +25,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.strangers import asked_for_health
+from benchmarks.wrk import Rate, empty_view, posting, result, script
 from demo.configuration import free_or_other
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
-from tests.support.programs import Program, environment
+from tests.support.programs import Program
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 
@@ -42,54 +41,10 @@ _CONNECTIONS = 8
 _BESIDE_WEBHOOK = (8, 32, 256)
 _CHANNELS = 10_000
 _STILL_DOWN = 100
-_LUA = """
-local bodies = {}
-for line in io.lines("%(bodies)s") do bodies[#bodies + 1] = line end
-local number = 0
-wrk.method = "POST"
-wrk.headers["Authorization"] = "Bearer %(token)s"
-wrk.headers["Content-Type"] = "application/json"
-request = function()
-  number = number %% #bodies + 1
-  return wrk.format(nil, nil, nil, bodies[number])
-end
-done = function(summary, latency)
-  io.write(string.format("RESULT %%d %%d %%d %%d\\n", summary.requests, summary.duration,
-    latency:percentile(99), summary.errors.status + summary.errors.timeout
-    + summary.errors.connect + summary.errors.read + summary.errors.write))
-end
-"""
-_NOTHING = """
-from flask import Flask, Response, request
-from zapwatch.server import log_to_stderr
-from types import SimpleNamespace
-from zapwatch.front import Front, LoginThrottle, Server
-from zapwatch.config import Listen
-log_to_stderr()
-app = Flask("nothing")
-@app.post("/alerts")
-def alerts():
-    request.get_data()
-    return Response("{}", 202, mimetype="application/json")
-server = Server("nothing", "NOTHING", Listen("127.0.0.1", 0))
-print(f"alerts at {server.url}/alerts", flush=True)
-auth = SimpleNamespace(is_known=lambda _: True, throttle=LoginThrottle())
-server.run(Front(app, auth=auth, urgent="/alerts"))
-"""
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Results of one wrk run."""
-
-    requests: int
-    a_second: float
-    p99_ms: float
-    failed: int
-
-    def __str__(self) -> str:
-        """Return table cells."""
-        return f"{self.a_second:.0f} | {self.p99_ms:.0f} ms | {self.failed}"
+def _cells(rate: Rate) -> str:
+    return f"{rate.a_second:.0f} | {rate.p99:.0f} ms | {rate.failed}"
 
 
 def main() -> int:
@@ -115,7 +70,7 @@ def main() -> int:
 
 def _beside_webhook(folder: Path, seconds: int) -> bool:
     """Print the first table; return whether a notification was refused or health took a second."""
-    script = _script(folder, [payload(alert("channel00000"))])
+    storm = script(folder / "storm.lua", [payload(alert("channel00000"))], TOKEN)
     bad = False
     print(
         "server | connections | a second | p99 | failed | the hook's rate beside it | getQr calls"
@@ -127,37 +82,32 @@ def _beside_webhook(folder: Path, seconds: int) -> bool:
             for connections in _BESIDE_WEBHOOK:
                 before = len(simulator.calls("qr"))
                 with asked_for_health(hook.url) as health:
-                    rate = _measure(hook.url, script, seconds, connections)
+                    rate = _measure(hook.url, storm, seconds, connections)
                 calls = len(simulator.calls("qr")) - before
-                print(f"the hook | {connections} | {rate} | health {max(health):.2f} s | {calls}")
+                slowest = f"health {max(health):.2f} s"
+                print(f"the hook | {connections} | {_cells(rate)} | {slowest} | {calls}")
                 bad = bad or rate.failed > 0 or max(health) >= 1
-                with _nothing() as url:
-                    view = _measure(url, script, seconds, connections)
+                with empty_view("flask", "/alerts") as url:
+                    view = _measure(url, storm, seconds, connections)
                 ratio = rate.a_second / view.a_second
-                print(f"a view that does nothing | {connections} | {view} | {ratio:.2f}")
+                print(f"a view that does nothing | {connections} | {_cells(view)} | {ratio:.2f}")
                 if shutil.which("webhook") is None:
                     continue
                 with _webhook(folder, simulator.url) as url:
-                    other = _measure(url, script, seconds, connections)
+                    other = _measure(url, storm, seconds, connections)
                 ratio = rate.a_second / other.a_second
                 calls = len(simulator.calls("qr")) - before - calls
                 print(
-                    f"webhook, curl | {connections} | {other} | {ratio:.2f} | {calls}", flush=True
+                    f"webhook, curl | {connections} | {_cells(other)} | {ratio:.2f} | {calls}",
+                    flush=True,
                 )
     return bad
 
 
-def _script(folder: Path, bodies: list[bytes]) -> Path:
-    (folder / "bodies").write_bytes(b"\n".join(bodies) + b"\n")
-    script = folder / "storm.lua"
-    script.write_text(_LUA % {"bodies": folder / "bodies", "token": TOKEN})
-    return script
-
-
 def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
-    script = _script(folder, bodies)
-    with _nothing() as url:
-        nothing = _measure(url, script, seconds)
+    storm = script(folder / "storm.lua", bodies, TOKEN)
+    with empty_view("flask", "/alerts") as url:
+        nothing = _measure(url, storm, seconds)
     with SimulatorServer(SECRET) as simulator:
         for number in range(_CHANNELS):
             down = number < _STILL_DOWN
@@ -167,7 +117,7 @@ def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
         with Program(
             folder, "reconnect_hook", "serve", settings=hook_settings(simulator.url, **_SETTINGS)
         ) as hook:
-            rate = _measure(hook.url, script, seconds)
+            rate = _measure(hook.url, storm, seconds)
             accepted = hook.metrics().all("whatsapp_reconnect_alerts_total", status="firing")
             began = time.monotonic()
             wait_until(
@@ -185,10 +135,10 @@ def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
     print(f"{title}:")
     print(
         f"  {rate.a_second:.0f} payloads ({rate.a_second * each:.0f} alerts) a second, "
-        f"p99 {rate.p99_ms:.1f} ms, {rate.failed} refused"
+        f"p99 {rate.p99:.1f} ms, {rate.failed} refused"
     )
     print(
-        f"  a view that does nothing: {nothing.a_second:.0f} a second, p99 {nothing.p99_ms:.1f} ms;"
+        f"  a view that does nothing: {nothing.a_second:.0f} a second, p99 {nothing.p99:.1f} ms;"
         f" the hook's rate is {rate.a_second / nothing.a_second:.2f} of it"
     )
     print(f"  verdicts: { ({result[0]: int(count) for result, count in accepted.items()}) }")
@@ -202,18 +152,8 @@ def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
 _SETTINGS = {"RECONNECT_COOLDOWN_SECONDS": "300"}
 
 
-def _measure(url: str, script: Path, seconds: int, connections: int = _CONNECTIONS) -> Rate:
-    done = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{url}/alerts"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+)", done.stdout)
-    if found is None:
-        raise SystemExit(f"hook_storm: wrk said something else:\n{done.stdout}")
-    requests, microseconds, p99, failed = map(int, found.groups())
-    return Rate(requests, requests / microseconds * 1e6, p99 / 1000, failed)
+def _measure(url: str, storm: Path, seconds: int, connections: int = _CONNECTIONS) -> Rate:
+    return result(posting(f"{url}/alerts", storm, seconds, connections))
 
 
 @contextmanager
@@ -255,23 +195,6 @@ def _webhook(folder: Path, gateway: str) -> Iterator[str]:
 def _listens(at: Listen) -> bool:
     with socket.socket() as connection:
         return connection.connect_ex((at.host, at.port)) == 0
-
-
-@contextmanager
-def _nothing() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _NOTHING],
-        env=environment({}),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield line.split()[-1].removesuffix("/alerts")
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

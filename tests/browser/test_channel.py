@@ -9,7 +9,7 @@ import requests
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.support.looks import WORLD_TOKEN, Look, Windows, in_one_look
+from tests.support.looks import WORLD_TOKEN, Look, Windows, in_one_look, wait_for_three
 from tests.support.loop import World
 from tests.support.waiting import wait_until
 
@@ -122,7 +122,7 @@ def test_a_code_appears_is_renewed_and_gives_way_to_connected(pages: Windows, wo
         assert size["x"] + size["width"] <= look.width
         check(page)
         several = images[look]
-        wait_until(lambda: _let(page) and len(set(several)) >= 3, "the code to be renewed")  # noqa: B023
+        wait_for_three(page, several)
         assert all(image.startswith(b"\x89PNG") for image in several)
         _come_by_a_link(page)
     world.simulator.scan("Loja Centro")
@@ -170,12 +170,6 @@ def _come_by_a_link(page: Page) -> None:
     page.click(".login button")
     expect(page.locator(_CODE)).to_be_visible()
     assert page.url.endswith("/channels/Loja%20Centro")
-
-
-def _let(page: Page) -> bool:
-    """Let the browser's events arrive."""
-    page.evaluate("0")
-    return True
 
 
 @in_one_look

@@ -16,7 +16,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.browser.axe import check
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
-from tests.support.looks import Look, log_in, window
+from tests.support.looks import Look, log_in, wait_for_three, window
 from tests.support.programs import Fork
 from tests.support.waiting import wait_until
 
@@ -106,7 +106,7 @@ def test_an_operator_shares_and_somebody_elsewhere_scans(
         assert box["width"] >= 250, "large, on a phone too"
         assert box["x"] + box["width"] <= there.width
         check(visitor)
-        wait_until(lambda: _let(visitor) and len(set(images)) >= 3, "the code to be renewed")
+        wait_for_three(visitor, images)
         place.simulator.scan(channel)
         scanned_at = time.monotonic()
         for look, page in ((here, operator), (there, visitor)):
@@ -177,12 +177,6 @@ def _end(operator: Page, look: Look) -> None:
     expect(dialog.locator(".links time")).to_have_count(2)  # its end, and when it was opened
     dialog.locator(".links button").click()
     expect(dialog.locator(".links li")).to_have_count(0)
-
-
-def _let(page: Page) -> bool:
-    """Let the browser's events arrive."""
-    page.evaluate("0")
-    return True
 
 
 @pytest.mark.parametrize("look", _PAIRS[0], ids=str)

@@ -12,8 +12,10 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.gateway import Observed
 from tests.support.hooks import SECRET, hook_settings
+from tests.support.message_logs import WrittenLog
 from tests.support.programs import Fork, Program
 from tests.support.states import sqlite_url
+from zapwatch.messages.webhook_log import MessageLog
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -24,6 +26,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
     made = request.getfixturevalue("database")
     assert isinstance(made, sa.URL)
     return made
+
+
+@pytest.fixture
+def log(written: WrittenLog) -> Iterator[MessageLog]:
+    """Open that message log as the exporter does."""
+    opened = MessageLog(written.reader)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

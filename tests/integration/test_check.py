@@ -505,7 +505,7 @@ def test_without_a_list_nothing_is_done_and_everybody_is_told(
     cron.channel("loja")
     cron.simulator.drop("loja")
     cron.simulator.fault("list", fault)
-    done = cron.check(WPP_GATEWAY_TIMEOUT="0.5")
+    done = cron.check(WPP_GATEWAY_TIMEOUT="0.5" if fault == "hang" else "30")
     # It would open the closed database again.
     assert "reconciler" not in {thread.name for thread in threading.enumerate()}
     assert (done.returncode, done.stdout) == (1, "")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -632,6 +633,25 @@ def test_alerts_of_a_gateway_that_is_not_there_are_told_once(
     assert line == "alerts of gateway 'wp\\np' are ignored: there is only wpp"
     app.post(payload(*(alert(gateway=f"g{number}") for number in range(1000))))
     assert len(caplog.records) == 100
+
+
+def test_a_suspicion_waits_for_the_pause_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suspect = payload(alert(alertname="WhatsAppChannelSuspect", remediation="probe"))
+    probing = {"WPP_GATEWAY_TYPE": "waha", "PROBE": "query", "PROBE_PAUSE_MINUTES": "30"}
+    with SimulatorServer(SECRET, api="waha") as server:
+        Simulator(server.url).put_channel("loja")
+        with contextlib.closing(Site(server.url, **probing)) as site:
+            send = partial(site.http.post, "/alerts", data=suspect, headers=BEARER)
+            assert send().status_code == 202
+            ended = "SELECT key FROM channel WHERE probe_outcome = 'passed' AND next_at IS NULL"
+            wait_until(lambda: state(tmp_path, ended), "the query")
+            assert send().status_code == 202
+            waits = "SELECT key FROM channel WHERE next_at - strftime('%s', 'now') > 3"
+            wait_until(lambda: state(tmp_path, waits), "the next query to be put off")
+            assert len(server.calls("query")) == 1
 
 
 # Audits of messages.

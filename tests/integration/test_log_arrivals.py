@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling
 _WANTED = ("loja", "obra")
 _HOURS_3, _HOURS_5 = 3 * 3600, 5 * 3600
-
-
-@pytest.fixture
-def log(written: WrittenLog) -> Iterator[MessageLog]:
-    opened = MessageLog(written.reader)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

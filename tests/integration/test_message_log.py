@@ -31,13 +31,6 @@ from zapwatch.messages.message import Direction, MessageLogError, make_token
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, MessageLog, Row
 
 
-@pytest.fixture
-def log(written: WrittenLog) -> Iterator[MessageLog]:
-    opened = MessageLog(written.reader)
-    yield opened
-    opened.close()
-
-
 @contextmanager
 def _opened(url: sa.URL) -> Iterator[MessageLog]:
     log = MessageLog(url)

@@ -112,6 +112,19 @@ def test_a_channel_that_does_not_answer_is_repaired_at_once(world: World) -> Non
     assert not _times(world, name="obra")
 
 
+def test_a_person_does_not_wait_for_the_second_query(world: World) -> None:
+    world.gateway.gone.add("loja")
+    _suspect(world)
+    world.run(30)
+    assert len(_times(world)) == 1
+    assert world.hook.actions.probe_now("loja")
+    row = world.row()
+    assert row is not None
+    assert row.cause is RepairCause.ASKED
+    world.run(5)
+    assert len(_times(world)) == 2
+
+
 def test_nobody_waits_in_a_thread_for_the_second_query(world: World) -> None:
     for name in _NAMES:
         world.gateway.gone.add(name)
@@ -178,6 +191,18 @@ def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
     world.restart()
     world.run(200)
     assert [ended.reason for ended in world.ended()] == ["probe_failed"]
+
+
+def test_a_repair_counts_for_probes_while_it_lasts_and_for_a_time(world: World) -> None:
+    book = world.hook.probing.book
+    world.put("loja", Status.DISCONNECTED)
+    world.alert()
+    world.run(5)
+    assert book.repaired(1) == {"loja"}
+    world.put("loja")
+    world.run(60, until=lambda: bool(world.ended()))
+    world.skip(100)
+    assert (book.repaired(99), book.repaired(102)) == (set(), {"loja"})
 
 
 def test_who_was_heard_is_not_asked_and_may_take_part_in_echoes_again(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gettext
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
 from reconnect_hook import dashboard as package
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, wait_until
 
 WORLD_TOKEN = "the-token-of-the-tests"
 CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
@@ -122,3 +122,13 @@ def log_in(page: Page, token: str) -> None:
     page.fill("input[name=token]", token)
     page.click(".login button")
     page.wait_for_selector("#channels", state="attached")
+
+
+def wait_for_three(page: Page, codes: Collection[object]) -> None:
+    """Wait until the page, whose events add to ``codes``, has shown three different ones."""
+
+    def are_there() -> bool:
+        page.evaluate("0")  # the browser's events arrive
+        return len(set(codes)) >= 3
+
+    wait_until(are_there, "the code to be renewed")

@@ -166,6 +166,7 @@ def test_lists_are_seconds_apart_and_a_list_of_before_is_forgotten(
     scene.listing = lambda: cast(None, hangs.wait(10))
     scene.clock.forward(pause)
     assert scene.reader.readings() is not None, "the last list counts until the next one is there"
+    wait_until(lambda: scene.lists == 3, "the next list to begin")
     scene.clock.forward(2 * pause)
     assert (scene.reader.readings() is None) == (per_month is None)
     assert scene.lists == 3, "one at a time"

@@ -85,13 +85,18 @@ class Bounds(RuleBasedStateMachine):
         sender=st.sampled_from(_CHANNELS),
         receiver=st.sampled_from(_CHANNELS),
         heard=st.sampled_from([True, False, None]),
+        pause=st.sampled_from([0.0, 11.0]),
     )
-    def echo(self, hook: int, sender: str, receiver: str, heard: bool | None) -> None:
-        token = make_token(receiver)
-        if self.book(hook).reserve(sender, receiver, token) is None:
-            self.sent.append((self.world.clock.monotonic(), sender, receiver))
-            if heard is not None:
-                self.book(hook).note_echo(token, heard=heard)
+    def echoes(
+        self, hook: int, sender: str, receiver: str, heard: bool | None, pause: float
+    ) -> None:
+        for _ in range(_PER_DAY):
+            token = make_token(receiver)
+            if self.book(hook).reserve(sender, receiver, token) is None:
+                self.sent.append((self.world.clock.monotonic(), sender, receiver))
+                if heard is not None:
+                    self.book(hook).note_echo(token, heard=heard)
+            self.world.clock.seconds += pause
 
     @rule(hook=st.integers(0, 1), key=st.sampled_from(_CHANNELS))
     def lose(self, hook: int, key: str) -> None:
