@@ -210,7 +210,9 @@ _TEXT = {"id": {"_serialized": "false_1@c.us_A"}, "timestamp": 5, "from": "1@c.u
         (
             "openwa",
             {
-                "GET /api/sessions": [{"id": "u-1", "name": "loja", "status": "ready"}],
+                "GET /api/sessions?limit=1000&offset=0": [
+                    {"id": "u-1", "name": "loja", "status": "ready"}
+                ],
                 f"{_OPENWA}0": {
                     "messages": [
                         {"waMessageId": f"false_1@c.us_{n}", "timestamp": 5, "chatId": "1@c.us"}

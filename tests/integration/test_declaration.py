@@ -107,7 +107,7 @@ def _outcome(call: Callable[[], object]) -> object:
         ("POST /stop/{id}", "POST /%2e%2e/{id}", "calls: start: call must be a path without .. "),
         ("POST /stop/{id}", "POST //x/{id}", "own: calls: start: call must be a path without .."),
         ("POST /stop/{id}", "POST /stop/{number}", "{number} is not known here; there are {id}"),
-        ("GET /list", "'GET /list?of={id}'", "own: list: {id} is not known here; there are none"),
+        ("GET /list", "'GET /list?of={id}'", "list: {id} is not known here; there are {limit}"),
         ('"{number}"', '"{secret}"', "own: calls: send: {secret} is not known here; there are"),
         ('["{text}"]', '["{x}"]', "own: calls: send: {x} is not known here; there are {id}"),
         ("may_fail: true", "may_fail: perhaps", "calls: start: may_fail must be true or false"),
