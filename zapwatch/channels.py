@@ -63,7 +63,7 @@ def is_usable_id(channel_id: str) -> bool:
     """Whether an id can be a path, a label and a log value.
 
     Unusable: empty and overlong ids, control characters, lone surrogates (UTF-8 cannot encode
-    them), and ``.`` and ``..``, which URLs resolve; also between slashes, which proxies may unquote.
+    them), and ``.`` and ``..``, alone or between slashes, which URLs and proxies resolve.
     """
     if len(channel_id) > MAX_ID_LENGTH:
         return False

@@ -103,7 +103,8 @@ def test_ids_that_can_be_paths_and_labels_are_usable(channel_id: str) -> None:
 @pytest.mark.parametrize(
     "channel_id",
     [
-        *("", "  ", "\t", ".", "..", ". .", "a/../b", "a\\..", "a\nb", "a\x00b", "a\x7f", "\ud800", "x" * 256),
+        *("", "  ", "\t", ".", "..", ". .", "a/../b", "a\\..", "a\nb", "a\x00b", "a\x7f", "\ud800"),
+        "x" * 256,
         "\u0958" * 255,
     ],
     ids=ascii,
