@@ -20,7 +20,7 @@ from tests.contract.suite import (
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
-from zapwatch.gateways.base import GatewayError, QrKind
+from zapwatch.gateways.base import GatewayError, QrKind, WebhookConfig
 from zapwatch.gateways.declaration import Declaration
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
@@ -166,6 +166,23 @@ class TestWaha(GatewayContract):
         event = gateway.received(Channel("loja", Status.CONNECTED), wanted).events["A"]
         assert (event["event"], event["payload"]) == (name, {"source": "app"} | row)
         assert len(asked) == len(answers), "no chat is read twice"
+
+    @pytest.mark.parametrize(
+        ("events", "urls", "posts"),
+        [
+            (["session.status", "message"], ["/1"], True),
+            (["message.any", "message"], ["/0", "/1"], True),
+            (["session.status", "state.change"], ["/0", "/1"], False),
+        ],
+    )
+    def test_only_the_webhooks_that_post_messages_count_where_any_does(
+        self, monkeypatch: pytest.MonkeyPatch, events: list[str], urls: list[str], posts: bool
+    ) -> None:
+        hooks = [{"url": f"/{n}", "events": [event]} for n, event in enumerate(events)]
+        answers = {"GET /api/sessions/loja": (200, {"config": {"webhooks": hooks}})}
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        found = gateway.webhook(Channel("loja", Status.CONNECTED))
+        assert found == WebhookConfig(tuple(urls), posts_messages=posts)
 
     @pytest.mark.parametrize(("status", "is_done"), [(200, True), (204, True), (500, False)])
     def test_a_message_is_taken_back_also_where_the_answer_is_empty(
