@@ -247,8 +247,8 @@ class TestWaha(Recorded):
             with self.given("get, starting", name, body=waiting) as (gateway, _):
                 assert gateway.qr("default").kind is kind
         with self.given("get, starting", "code, stopped", body=waiting) as (gateway, _):
-            kind, detail = _error(lambda: gateway.pairing_code("default", NUMBER))
-        assert (kind, "start it first" in detail) == (GatewayErrorKind.HTTP, True)
+            reason, detail = _error(lambda: gateway.pairing_code("default", NUMBER))
+        assert (reason, "start it first" in detail) == (GatewayErrorKind.HTTP, True)
 
     def test_refusals(self) -> None:
         me = Channel("default", Status.DISCONNECTED, number=NUMBER)

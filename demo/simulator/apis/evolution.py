@@ -228,7 +228,7 @@ class EvolutionApi(SimulatedApi):
                 rows = [m for m in rows if first <= int(m.at or 0) <= last]
             if (where.get("key") or {}).get("fromMe"):
                 rows = [m for m in rows if m.outgoing]
-            records = [
+            records: list[dict[str, Any]] = [
                 {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
                 | {"instanceId": _id(one), "contextInfo": None, "MessageUpdate": []}
                 | _row(m, m.at or 0.0)
