@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -183,6 +184,30 @@ class TestWaha(GatewayContract):
         gateway, _ = answering_as(self.kind, monkeypatch, answers)
         found = gateway.webhook(Channel("loja", Status.CONNECTED))
         assert found == WebhookConfig(tuple(urls), posts_messages=posts)
+
+    def test_chats_are_listed_until_a_page_has_only_old_ones(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pinned chat is first, however old."""
+        listed: list[list[int | None]] = [[1, 5, None], [None, 5], [1, 1], [5]]
+        pages: dict[str, tuple[int, object]] = {
+            f"GET /api/loja/chats/overview?limit=200&offset={200 * page}": (
+                200,
+                [
+                    {"id": f"{page}{n}@c.us", "lastMessage": at and {"timestamp": at}}
+                    for n, at in enumerate(times)
+                ],
+            )
+            for page, times in enumerate(listed)
+        }
+        pages["GET /api/sessions/loja"] = (200, {"engine": {"engine": "WEBJS"}})
+        answers = defaultdict[str, tuple[int, object]](lambda: (200, []), pages)
+        gateway, asked = answering_as(self.kind, monkeypatch, answers)
+        gateway.received(Channel("loja", Status.CONNECTED), Wanted(3.0, 9.0))
+        paths = [request.partition("?")[0] for request, _ in asked]
+        assert paths.count("GET /api/loja/chats/overview") == 3
+        chats = {path.split("/")[4] for path in paths if path.endswith("/messages")}
+        assert chats == {"01%40c.us", "11%40c.us"}
 
     @pytest.mark.parametrize(("status", "is_done"), [(200, True), (204, True), (500, False)])
     def test_a_message_is_taken_back_also_where_the_answer_is_empty(
