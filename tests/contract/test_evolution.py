@@ -253,17 +253,26 @@ class TestEvolution(GatewayContract):
         assert gateway.pairing_code("loja", NUMBER).code == "WXYZ-1234"
         assert list(states) == []
 
-    @pytest.mark.parametrize(("last", "is_kept"), [("close", True), ("connecting", False)])
+    @pytest.mark.parametrize(
+        ("first", "last", "is_kept"),
+        [
+            ("connecting", "close", True),
+            ("close", "connecting", True),
+            ("connecting", "connecting", False),
+        ],
+    )
     def test_a_state_that_changes_meanwhile_keeps_the_pairing(
-        self, monkeypatch: pytest.MonkeyPatch, last: str, is_kept: bool
+        self, monkeypatch: pytest.MonkeyPatch, first: str, last: str, is_kept: bool
     ) -> None:
         """An instance that waits for a code stays in it; in an outage, two alternate."""
-        states = chain(["connecting"] * 3, repeat(last))
+        states = chain([first] * 3, repeat(last))
+        row = {"name": "loja", "connectionStatus": "close"}
         logout = "DELETE /instance/logout/loja"
         answers: Answers = {
             "GET /instance/connectionState/loja": (
                 (200, {"instance": {"state": s}}) for s in states
             ),
+            "GET /instance/fetchInstances?instanceName=loja": (200, [row]),
             logout: (200, {"error": False}),
         }
         gateway, asked = answering_as(self.kind, monkeypatch, answers)

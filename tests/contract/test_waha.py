@@ -130,12 +130,25 @@ class TestWaha(GatewayContract):
         received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
         assert [one.id for one in received.messages] == [str(n) for n in range(len(people))]
         assert received.cannot_know == ""
-        answers["GET /api/sessions/loja"] = (
-            200,
-            {"engine": {"engine": "GOWS"}, "config": {"gows": {"storage": {"messages": False}}}},
-        )
-        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
-        assert "storage.messages is off" in received.cannot_know
+
+    @pytest.mark.parametrize(
+        ("engine", "config", "why"),
+        [
+            ("GOWS", {"gows": {"storage": {"messages": False}}}, "storage.messages is off"),
+            ("NOWEB", {"noweb": {"store": {"enabled": False}}}, "noweb.store is off"),
+            ("GOWS", {"noweb": {"store": {"enabled": False}}}, ""),
+        ],
+    )
+    def test_a_session_that_stores_no_message_cannot_know(
+        self, monkeypatch: pytest.MonkeyPatch, engine: str, config: object, why: str
+    ) -> None:
+        session = {"engine": {"engine": engine}, "config": config}
+        answers = defaultdict[str, tuple[int, object]](lambda: (200, []))
+        answers["GET /api/sessions/loja"] = (200, session)
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        told = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0)).cannot_know
+        assert why in told
+        assert bool(why) is bool(told)
 
     @pytest.mark.parametrize(
         ("webhooks", "name"),
