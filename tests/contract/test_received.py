@@ -182,6 +182,8 @@ def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(
             config = world.gateway.webhook(world.channel())
             assert config is not None
             good = good.arriving(config, newest_at=at, at=at)
+            again = new.arriving(config, newest_at=at, at=at)
+            assert again.arriving(config, newest_at=at - 1, at=at + 3600).good is None
         world.simulator.put_channel("loja", posting=posting)
         config = world.gateway.webhook(world.channel())
 

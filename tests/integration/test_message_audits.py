@@ -475,6 +475,17 @@ def test_two_hooks_at_once_make_one_audit(world: _Audited) -> None:
     assert [len(one) for one in claimed] == [1, 0]
 
 
+def test_a_message_is_begun_once(world: _Audited) -> None:
+    world.lose("A")
+    repository = ReplayRepository(world.hook.database, GATEWAY)
+    repository.want("loja")
+    claim = repository.claim()
+    assert claim is not None
+    for is_first in (True, False):
+        claim, is_noted = repository.begin(claim, "A")
+        assert is_noted is is_first
+
+
 def test_what_was_missed_is_delivered_once_the_oldest_first(world: _Audited) -> None:
     world.lose("B", "A", "C")
     assert world.missing() == 3

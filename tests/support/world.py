@@ -250,6 +250,7 @@ class FakeMessages:
         self.is_down = False
         self.ids: dict[str, set[str]] = {}
         """Ids of arrived messages by channel key."""
+        self.gaps: Collection[tuple[float, float]] = ()
         self.takes = 0.0
         """Seconds of one read by delivered()."""
 
@@ -275,6 +276,7 @@ class FakeMessages:
         return Delivered(
             lambda key, ids: self.ids.get(key, set()) & set(ids),
             {key for key, at in self.came.items() if at >= since},
+            self.gaps,
         )
 
 
