@@ -445,6 +445,7 @@ _MANY = [*_FEW, _message(-1)]
         ({"chats": [{"id": "5511@c.us"}]}, {}, set(), "lists no message of this channel"),
         (_CHATS, {2: [_message(1, own=None)]}, set(), "without an id or a direction"),
         (_CHATS, {2: [_message(1, id="#")]}, set(), "without an id or a direction"),
+        (_CHATS, {2: [_FEW[0], _message(1, id="#")], 8: _FEW}, {"A0", "A1", "A2"}, "without an id"),
         (_CHATS, {2: [_message(1, at=None)]}, set(), "without their time"),
         (_CHATS, {2: _FEW[1:], 8: _FEW[1:]}, None, "list has no end"),
         (_CHATS, {2: {}}, None, "JSON without a list at @"),
