@@ -475,15 +475,17 @@ def test_two_hooks_at_once_make_one_audit(world: _Audited) -> None:
     assert [len(one) for one in claimed] == [1, 0]
 
 
-def test_a_message_is_begun_once(world: _Audited) -> None:
-    world.lose("A")
+def test_a_message_is_begun_once_and_not_where_it_has_arrived(world: _Audited) -> None:
+    world.lose("A", "B")
     repository = ReplayRepository(world.hook.database, GATEWAY)
     repository.want("loja")
     claim = repository.claim()
     assert claim is not None
-    for is_first in (True, False):
-        claim, is_noted = repository.begin(claim, "A")
-        assert is_noted is is_first
+    arrived = Audit(AuditResult.COMPLETE, arrived=frozenset("B"))
+    world.hook.auditor.repository.record(Channel("loja", Status.CONNECTED), arrived)
+    for id_, may_be_sent in (("A", True), ("A", False), ("B", False)):
+        claim, is_noted = repository.begin(claim, id_)
+        assert is_noted is may_be_sent
 
 
 def test_what_was_missed_is_delivered_once_the_oldest_first(world: _Audited) -> None:
