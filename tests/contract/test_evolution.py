@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from itertools import chain, repeat
+
 import pytest
 
 from demo.simulator.knobs import WhatsApp
@@ -249,6 +252,33 @@ class TestEvolution(GatewayContract):
         gateway, _ = answering_as(self.kind, monkeypatch, answers)
         assert gateway.pairing_code("loja", NUMBER).code == "WXYZ-1234"
         assert list(states) == []
+
+    @pytest.mark.parametrize(
+        ("first", "last", "is_kept"),
+        [
+            ("connecting", "close", True),
+            ("close", "connecting", True),
+            ("connecting", "connecting", False),
+        ],
+    )
+    def test_a_state_that_changes_meanwhile_keeps_the_pairing(
+        self, monkeypatch: pytest.MonkeyPatch, first: str, last: str, is_kept: bool
+    ) -> None:
+        """An instance that waits for a code stays in it; in an outage, two alternate."""
+        states = chain([first] * 3, repeat(last))
+        row = {"name": "loja", "connectionStatus": "close"}
+        logout = "DELETE /instance/logout/loja"
+        answers: Answers = {
+            "GET /instance/connectionState/loja": (
+                (200, {"instance": {"state": s}}) for s in states
+            ),
+            "GET /instance/fetchInstances?instanceName=loja": (200, [row]),
+            logout: (200, {"error": False}),
+        }
+        gateway, asked = answering_as(self.kind, monkeypatch, answers)
+        with pytest.raises(GatewayError, match="its pairing is kept") if is_kept else nullcontext():
+            gateway.delete("loja")
+        assert ((logout, None) in asked) is not is_kept
 
     def test_an_event_is_made_without_what_only_the_database_has(
         self, monkeypatch: pytest.MonkeyPatch

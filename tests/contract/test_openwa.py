@@ -11,7 +11,8 @@ from tests.contract.suite import DeclaredContract, World, answering_as
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 
-_LISTED = {"GET /api/sessions": (200, [{"id": "u-1", "name": "loja", "status": "x"}])}
+_LIST = "GET /api/sessions?limit=1000&offset="
+_LISTED = {f"{_LIST}0": (200, [{"id": "u-1", "name": "loja", "status": "x"}])}
 _ONE = "GET /api/sessions/u-1"
 _STOP, _START = "POST /api/sessions/u-1/stop", "POST /api/sessions/u-1/start"
 _QR = "GET /api/sessions/u-1/qr"
@@ -37,9 +38,9 @@ class TestOpenwa(DeclaredContract):
     unheard_if = "outgoing"  # they are reported before WhatsApp has them
     event_name = openwa_id("Loja 1")
     answers = (
-        ("list", {"GET /api/sessions": (401, {})}, GatewayErrorKind.UNAUTHORIZED),
-        ("list", {"GET /api/sessions": (403, {})}, GatewayErrorKind.UNAUTHORIZED),
-        ("list", {"GET /api/sessions": (429, {})}, GatewayErrorKind.LIMIT),
+        ("list", {f"{_LIST}0": (401, {})}, GatewayErrorKind.UNAUTHORIZED),
+        ("list", {f"{_LIST}0": (403, {})}, GatewayErrorKind.UNAUTHORIZED),
+        ("list", {f"{_LIST}0": (429, {})}, GatewayErrorKind.LIMIT),
         (
             "reconnect",
             {
@@ -87,15 +88,40 @@ class TestOpenwa(DeclaredContract):
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         listed = [{"id": "..", "name": "loja", "status": "disconnected"}]
-        gateway, asked = answering_as(self.kind, monkeypatch, {"GET /api/sessions": (200, listed)})
+        gateway, asked = answering_as(self.kind, monkeypatch, {f"{_LIST}0": (200, listed)})
         with pytest.raises(GatewayError):
             gateway.reconnect(Channel("loja", Status.DISCONNECTED), silent=False)
-        assert [request for request, _ in asked] == ["GET /api/sessions"]
+        assert [request for request, _ in asked] == [f"{_LIST}0"]
+
+    @pytest.mark.parametrize(
+        ("sizes", "asked_for"),
+        [([1000, 1000, 7], [0, 1000, 2000]), ([1000, 0], [0, 1000]), ([7], [0])],
+    )
+    def test_sessions_of_all_pages_are_listed(
+        self, monkeypatch: pytest.MonkeyPatch, sizes: list[int], asked_for: list[int]
+    ) -> None:
+        names = iter(map(str, range(3000)))
+        pages = {
+            f"{_LIST}{offset}": (200, [{"id": next(names), "status": "ready"} for _ in range(size)])
+            for offset, size in zip(asked_for, sizes, strict=True)
+        }
+        for one in (entry for _, page in pages.values() for entry in page):
+            one["name"] = f"loja {one['id']}"
+        gateway, asked = answering_as(self.kind, monkeypatch, pages)
+        assert len(gateway.list_channels().channels) == sum(sizes)
+        assert [request for request, _ in asked] == list(pages)
+
+    def test_a_list_whose_pages_repeat_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a release or a proxy ignores the offset."""
+        entries = [{"id": str(n), "name": str(n), "status": "ready"} for n in range(1000)]
+        pages = {f"{_LIST}{offset}": (200, entries) for offset in (0, 1000)}
+        gateway, _ = answering_as(self.kind, monkeypatch, pages)
+        assert gateway.list_channels().left_out == {}
 
     def test_the_list_tells_number_and_activity(self, monkeypatch: pytest.MonkeyPatch) -> None:
         told = {"phone": "5500000000001", "lastActive": "2026-06-25T09:01:55.000Z"}
         entry = {"id": "u-1", "name": "loja", "status": "ready", **told}
-        gateway, _ = answering_as(self.kind, monkeypatch, {"GET /api/sessions": (200, [entry])})
+        gateway, _ = answering_as(self.kind, monkeypatch, {f"{_LIST}0": (200, [entry])})
         (channel,) = gateway.list_channels().channels
         assert channel == Channel(
             "loja", Status.CONNECTED, number="5500000000001", activity=1782378115.0, alias="u-1"

@@ -182,6 +182,8 @@ def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(
             config = world.gateway.webhook(world.channel())
             assert config is not None
             good = good.arriving(config, newest_at=at, at=at)
+            again = new.arriving(config, newest_at=at, at=at)
+            assert again.arriving(config, newest_at=at - 1, at=at + 3600).good is None
         world.simulator.put_channel("loja", posting=posting)
         config = world.gateway.webhook(world.channel())
 
@@ -210,7 +212,9 @@ _TEXT = {"id": {"_serialized": "false_1@c.us_A"}, "timestamp": 5, "from": "1@c.u
         (
             "openwa",
             {
-                "GET /api/sessions": [{"id": "u-1", "name": "loja", "status": "ready"}],
+                "GET /api/sessions?limit=1000&offset=0": [
+                    {"id": "u-1", "name": "loja", "status": "ready"}
+                ],
                 f"{_OPENWA}0": {
                     "messages": [
                         {"waMessageId": f"false_1@c.us_{n}", "timestamp": 5, "chatId": "1@c.us"}

@@ -12,15 +12,23 @@ import pytest
 import requests
 
 from demo.simulator.client import Simulator
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from tests.contract.recordings.replay import ReplayServer, posts, recorded, shape
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
-from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.base import (
+    Gateway,
+    GatewayError,
+    GatewayErrorKind,
+    QrKind,
+    WebhookConfig,
+)
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.wppconnect import WppconnectGateway
+from zapwatch.messages.message import Wanted
 
 NUMBER = "5500000000001"
 
@@ -103,6 +111,29 @@ class TestEvolution(Recorded):
                 assert kind is GatewayErrorKind.HTTP
                 assert "Connection Closed" in detail
 
+    def test_its_messages_and_the_events_made_of_them(self) -> None:
+        wanted = Wanted(1_795_950_000.0, 1_795_953_000.0, events=True)
+        with self.given("messages, both bounds") as (gateway, server):
+            received = gateway.received(self.loja, wanted)
+        assert [one.id for one in received.messages] == ["WAID5", "WAID4", "WAID2", "WAID1"]
+        assert (received.cannot_know, len(server.asked)) == ("", 1)
+        for record in recorded(self.name)["messages, both bounds"]["body"]["messages"]["records"]:
+            if record["key"]["id"] in received.events:
+                del record["id"], record["MessageUpdate"]
+                assert received.events[record["key"]["id"]]["data"] == record
+        with self.given("messages, seconds") as (gateway, _):
+            assert "DATABASE_SAVE_DATA" in gateway.received(self.loja, wanted).cannot_know
+        with self.given("messages, unknown instance") as (gateway, _):
+            missing = Channel("nope", Status.UNKNOWN)
+            kind, detail = _error(lambda: gateway.received(missing, wanted))
+        assert (kind, "does not exist" in detail) == (GatewayErrorKind.HTTP, True)
+
+    def test_its_webhook(self) -> None:
+        with self.given("webhook set", "webhook never set") as (gateway, _):
+            found = gateway.webhook(self.loja)
+            assert found == WebhookConfig(("http://127.0.0.1:19861/messages/evo",))
+            assert gateway.webhook(Channel("evobiz", Status.CONNECTED)) == WebhookConfig()
+
     def test_the_managers_page_is_no_list(self) -> None:
         path = {"method": "GET", "path": "/instance/fetchInstances"}
         with self.given("manager page", request=path) as (gateway, _):
@@ -154,6 +185,12 @@ class TestWppconnect(Recorded):
             kind, detail = _error(lambda: gateway.delete("loja"))
         assert kind is GatewayErrorKind.HTTP
         assert "Error on clear session data" in detail
+
+    def test_a_session_that_is_down_has_no_list_of_messages(self) -> None:
+        for name in ("chats, closed", "chats, initializing"):
+            with self.given(name, secret="SECRETKEY") as (gateway, _):
+                received = gateway.received(self.loja, Wanted(0.0, 1.0))
+            assert "the session is down" in received.cannot_know
 
     def test_refusals(self) -> None:
         cases: list[tuple[str, str, Callable[[WppconnectGateway], object]]] = [
@@ -209,6 +246,9 @@ class TestWaha(Recorded):
             waiting = {"status": "SCAN_QR_CODE"}
             with self.given("get, starting", name, body=waiting) as (gateway, _):
                 assert gateway.qr("default").kind is kind
+        with self.given("get, starting", "code, stopped", body=waiting) as (gateway, _):
+            reason, detail = _error(lambda: gateway.pairing_code("default", NUMBER))
+        assert (reason, "start it first" in detail) == (GatewayErrorKind.HTTP, True)
 
     def test_refusals(self) -> None:
         me = Channel("default", Status.DISCONNECTED, number=NUMBER)
@@ -227,7 +267,7 @@ class TestWaha(Recorded):
 
 def _evolution(simulator: Simulator) -> None:
     simulator.put_channel("evochan", integration="EVOLUTION")
-    simulator.put_channel("evobiz", integration="WHATSAPP-BUSINESS")
+    simulator.put_channel("evobiz", integration="WHATSAPP-BUSINESS", posting="global")
     simulator.put_channel("evoloja", whatsapp="unresolved")
 
 
@@ -294,6 +334,9 @@ def test_the_simulator_answers_in_the_shapes_of_the_real_server(name: str) -> No
     api, arrange = _ARRANGED[name]
     with SimulatorServer("SECRETKEY", api=api, clock=HandMovedClock()) as server:
         arrange(Simulator(server.url))
+        if api == "evolution":
+            message = SimulatedMessage("evoloja", outgoing=False, at=1_795_952_220)
+            server.gateway.births.bear(message)
         for call in recorded(name).values():
             where = f"{name}: {call['name']}"
             method, path = call["request"]["method"], call["request"]["path"]

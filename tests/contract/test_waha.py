@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from tests.contract.suite import (
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
-from zapwatch.gateways.base import GatewayError, QrKind
+from zapwatch.gateways.base import GatewayError, QrKind, WebhookConfig
 from zapwatch.gateways.declaration import Declaration
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
@@ -129,12 +130,25 @@ class TestWaha(GatewayContract):
         received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
         assert [one.id for one in received.messages] == [str(n) for n in range(len(people))]
         assert received.cannot_know == ""
-        answers["GET /api/sessions/loja"] = (
-            200,
-            {"engine": {"engine": "GOWS"}, "config": {"gows": {"storage": {"messages": False}}}},
-        )
-        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0))
-        assert "storage.messages is off" in received.cannot_know
+
+    @pytest.mark.parametrize(
+        ("engine", "config", "why"),
+        [
+            ("GOWS", {"gows": {"storage": {"messages": False}}}, "storage.messages is off"),
+            ("NOWEB", {"noweb": {"store": {"enabled": False}}}, "noweb.store is off"),
+            ("GOWS", {"noweb": {"store": {"enabled": False}}}, ""),
+        ],
+    )
+    def test_a_session_that_stores_no_message_cannot_know(
+        self, monkeypatch: pytest.MonkeyPatch, engine: str, config: object, why: str
+    ) -> None:
+        session = {"engine": {"engine": engine}, "config": config}
+        answers = defaultdict[str, tuple[int, object]](lambda: (200, []))
+        answers["GET /api/sessions/loja"] = (200, session)
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        told = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 9.0)).cannot_know
+        assert why in told
+        assert bool(why) is bool(told)
 
     @pytest.mark.parametrize(
         ("webhooks", "name"),
@@ -166,6 +180,47 @@ class TestWaha(GatewayContract):
         event = gateway.received(Channel("loja", Status.CONNECTED), wanted).events["A"]
         assert (event["event"], event["payload"]) == (name, {"source": "app"} | row)
         assert len(asked) == len(answers), "no chat is read twice"
+
+    @pytest.mark.parametrize(
+        ("events", "urls", "posts"),
+        [
+            (["session.status", "message"], ["/1"], True),
+            (["message.any", "message"], ["/0", "/1"], True),
+            (["session.status", "state.change"], ["/0", "/1"], False),
+        ],
+    )
+    def test_only_the_webhooks_that_post_messages_count_where_any_does(
+        self, monkeypatch: pytest.MonkeyPatch, events: list[str], urls: list[str], posts: bool
+    ) -> None:
+        hooks = [{"url": f"/{n}", "events": [event]} for n, event in enumerate(events)]
+        answers = {"GET /api/sessions/loja": (200, {"config": {"webhooks": hooks}})}
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        found = gateway.webhook(Channel("loja", Status.CONNECTED))
+        assert found == WebhookConfig(tuple(urls), posts_messages=posts)
+
+    def test_chats_are_listed_until_a_page_has_only_old_ones(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pinned chat is first, however old."""
+        listed: list[list[int | None]] = [[1, 5, None], [None, 5], [1, 1], [5]]
+        pages: dict[str, tuple[int, object]] = {
+            f"GET /api/loja/chats/overview?limit=200&offset={200 * page}": (
+                200,
+                [
+                    {"id": f"{page}{n}@c.us", "lastMessage": at and {"timestamp": at}}
+                    for n, at in enumerate(times)
+                ],
+            )
+            for page, times in enumerate(listed)
+        }
+        pages["GET /api/sessions/loja"] = (200, {"engine": {"engine": "WEBJS"}})
+        answers = defaultdict[str, tuple[int, object]](lambda: (200, []), pages)
+        gateway, asked = answering_as(self.kind, monkeypatch, answers)
+        gateway.received(Channel("loja", Status.CONNECTED), Wanted(3.0, 9.0))
+        paths = [request.partition("?")[0] for request, _ in asked]
+        assert paths.count("GET /api/loja/chats/overview") == 3
+        chats = {path.split("/")[4] for path in paths if path.endswith("/messages")}
+        assert chats == {"01%40c.us", "11%40c.us"}
 
     @pytest.mark.parametrize(("status", "is_done"), [(200, True), (204, True), (500, False)])
     def test_a_message_is_taken_back_also_where_the_answer_is_empty(

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import pytest
 
-from tests.contract.suite import NUMBER, DeclaredContract, World, answering_as
+from tests.contract.suite import NUMBER, Answers, DeclaredContract, World, answering_as
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
-from zapwatch.messages.message import bare_id
+from zapwatch.messages.message import Wanted, bare_id
 
 _STATUS, _IMAGE = "GET /session/status/loja", "GET /session/qr/loja/image"
 _PNG = b"\x89PNG\r\n\x1a\n..."
@@ -125,6 +125,23 @@ class TestWwebjsApi(DeclaredContract):
             world.gateway.reconnect(Channel("nobody", Status.DISCONNECTED), silent=False)
         assert caught.value.reason is GatewayErrorKind.INVALID
         assert world.asked == ["status"]
+
+    @pytest.mark.parametrize(("oldest", "count"), [(1.0, 99), (3.0, 101)])
+    def test_a_longer_list_is_asked_for_only_where_the_time_lacks_a_part(
+        self, monkeypatch: pytest.MonkeyPatch, oldest: float, count: int
+    ) -> None:
+        row = {"timestamp": 5, "from": "1@c.us", "fromMe": False}
+        rows = [row | {"id": {"id": f"A{n}"}} for n in range(101)]
+        rows[1]["timestamp"] = oldest
+        lists = [(200, {"messages": found}) for found in (rows[1:], rows)]
+        chats = [{"id": {"_serialized": "1@c.us"}, "timestamp": 5}]
+        answers: Answers = {
+            "GET /client/getChats/loja": (200, {"chats": chats}),
+            "POST /chat/fetchMessages/loja": iter(lists),
+        }
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 9.0))
+        assert (received.count, received.cannot_know) == (count, "")
 
     def test_the_code_is_the_image_that_the_answer_is(self, world: World) -> None:
         world.simulator.put_channel("loja", status="qr_required")

@@ -473,12 +473,14 @@ class TestDelivery:
             pytest.param(300, False, True, "passed", id="a later one has"),
             pytest.param(30, False, False, "passed", id="too young to be late: by query"),
             pytest.param(90_000, False, False, "passed", id="too old to be known: by query"),
+            pytest.param(301, False, False, "passed", id="in a gap: by query"),
         ],
     )
     def test_what_arrives_or_cannot_be_known_is_not_broken(
         self, world: World, ago: float, arrived: bool, heard: bool, outcome: str
     ) -> None:
         _receives(world, "A", ago=ago)
+        world.messages.gaps = [(0.0, world.clock.time() - 300.5)]
         if arrived:
             world.messages.ids["loja"] = {"A"}
         if heard:

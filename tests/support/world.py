@@ -253,6 +253,7 @@ class FakeMessages:
         """Ids of arrived messages by channel key."""
         self.newest = math.inf
         """Wall clock time of the newest row."""
+        self.gaps: Collection[tuple[float, float]] = ()
         self.takes = 0.0
         """Seconds of one read by delivered()."""
 
@@ -278,7 +279,8 @@ class FakeMessages:
         return Delivered(
             lambda key, ids: self.ids.get(key, set()) & set(ids),
             {key for key, at in self.came.items() if at >= since},
-            newest=self.newest,
+            self.gaps,
+            self.newest,
         )
 
 

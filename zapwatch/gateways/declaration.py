@@ -32,7 +32,7 @@ _MOST_LISTS = 2  # [a, b] | [@, @] | ... doubles a response at each step
 
 _OF_CHANNEL = {"id", "number"}
 PLACEHOLDERS = {
-    "list": set[str](),
+    "list": {"limit", "offset"},
     "send": {*_OF_CHANNEL, "text"},
     "take_back": {*_OF_CHANNEL, "message_id"},
     "query": _OF_CHANNEL,
@@ -70,10 +70,8 @@ class Expression:
         """Return the result for a JSON value, None if there is none."""
         try:
             return self._compiled.search(value)
-        # A function with an argument of a wrong type, or an invalid number.
-        except (jmespath.exceptions.JMESPathError, ArithmeticError, TypeError, ValueError):
-            return None
-        except RecursionError:
+        # A function with an argument of a wrong type, an invalid number, or too deep a value.
+        except (ArithmeticError, RecursionError, TypeError, ValueError):
             return None
 
 
@@ -135,10 +133,11 @@ class Listing:
     """Call for the list, and paths in its entries.
 
     A channel's id in Zapwatch is its ``name`` if that exists; calls, and possibly events, use its
-    ``id``. ``secret`` is the channel's own.
+    ``id``. ``secret`` is the channel's own. A call with ``{offset}`` lists ``page`` at most.
     """
 
     step: CallStep
+    page: int
     items: Expression
     id: Expression
     name: Expression | None = None
@@ -428,11 +427,11 @@ def _listing(keys: _Keys) -> Listing:
     where = f"{keys.where}: list"
     needed = {"call", "items", "id"}
     optional = {"name", "secret", "number", "status", "activity"}
-    listing = _Keys(where, keys.get("list"), needed | optional, needed)
+    listing = _Keys(where, keys.get("list"), {*needed, *optional, "page"}, needed)
     if "status" not in listing and "status" not in keys:
         raise DeclarationError(f"{where}: status is missing, or a call for it beside list")
     step = _step(where, {"call": listing.get("call")}, PLACEHOLDERS["list"])
-    return Listing(step, **listing.expressions("items", "id", *optional))
+    return Listing(step, _page(listing), **listing.expressions("items", "id", *optional))
 
 
 def _statuses(keys: _Keys) -> dict[str, Status]:
@@ -498,7 +497,7 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
     for text in (call[2], *headers.values(), *_strings(keys.get("body"))):
         for placeholder in _PLACEHOLDER.findall(text):
             if placeholder not in names:
-                known_names = ", ".join(f"{{{one}}}" for one in sorted(names)) or "none"
+                known_names = ", ".join(f"{{{one}}}" for one in sorted(names))
                 raise DeclarationError(
                     f"{where}: {{{placeholder}}} is not known here; there are {known_names}"
                 )
@@ -577,11 +576,15 @@ _PAGED = {"call", "items", "id", "at"}
 
 def _paged(keys: _Keys, name: str) -> PagedList:
     step = {one: keys.get(one) for one in ("call", "headers", "body") if one in keys}
+    made = _step(keys.where, step, PLACEHOLDERS[name])
+    return PagedList(made, _page(keys), **keys.expressions("items", "id", "at"))
+
+
+def _page(keys: _Keys) -> int:
     page = keys.number("page", 100)
     if not 1 <= page <= 1000:
         raise keys.wrong("page", "a number from 1 to 1000")
-    made = _step(keys.where, step, PLACEHOLDERS[name])
-    return PagedList(made, int(page), **keys.expressions("items", "id", "at"))
+    return int(page)
 
 
 def _received(keys: _Keys) -> ReceivedPaths:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
+    MAX_CHANNELS,
     Calls,
     CallsMade,
     ChannelList,
@@ -307,28 +308,36 @@ class DeclaredGateway(Gateway):
             else:
                 limit *= 4
 
-    def _entries(self, calls: Calls) -> list[Any]:
+    def _entries(self, calls: Calls) -> Iterator[Any]:
+        """Yield the entries of the list; note each channel's, once all are read."""
         listing = self.declaration.listing
-        entries = listing.items.of(self._step(calls, "list", listing.step, {}))
-        if not isinstance(entries, list):
-            raise Failure(f"JSON without a list at {listing.items.text}")
         known: dict[str, _Listed] = {}
-        for entry in entries:
-            # Of two entries with the same name the first counts, as in ChannelList.of().
-            known.setdefault(
-                _text(listing.name or listing.id, entry),
-                _Listed(
-                    _text(listing.id, entry),
-                    _text(listing.secret, entry),
-                    _text(listing.status, entry),
-                ),
-            )
+        page, offset = None, 0
+        while offset <= MAX_CHANNELS:
+            filled = {"limit": str(listing.page), "offset": str(offset)}
+            last, page = page, listing.items.of(self._step(calls, "list", listing.step, filled))
+            if not isinstance(page, list):
+                raise Failure(f"JSON without a list at {listing.items.text}")
+            for entry in page if page != last else ():
+                # Of two entries with the same name the first counts, as in ChannelList.of().
+                known.setdefault(
+                    _text(listing.name or listing.id, entry),
+                    _Listed(
+                        _text(listing.id, entry),
+                        _text(listing.secret, entry),
+                        _text(listing.status, entry),
+                    ),
+                )
+                yield entry
+            offset += len(page)
+            if page == last or len(page) < listing.page or "{offset}" not in listing.step.path:
+                break
         self._listed = known
-        return entries
 
     def _find(self, calls: Calls, name: str) -> _Listed:
         """Return a channel's entry in a new list."""
-        self._entries(calls)
+        for _ in self._entries(calls):
+            pass
         listed = self._listed.get(name)
         if listed is None:
             raise Failure("the gateway lists no such channel", GatewayErrorKind.HTTP)
@@ -435,7 +444,7 @@ class DeclaredGateway(Gateway):
             for one, text in step.headers.items()
         }
         own = self.declaration.auth.channel_header
-        if own and filled:
+        if own and "secret" in filled:
             headers[own] = filled["secret"]
         body = None if step.body is None else _fill(step.body, filled)
         answer = calls.send(step.method, path, body, headers=headers)

@@ -200,8 +200,9 @@ class EvolutionApi(SimulatedApi):
             rows = [m for m in rows if first <= int(m.at or 0) <= last]
         if (where.get("key") or {}).get("fromMe"):
             rows = [m for m in rows if m.outgoing]
-        records = [
+        records: list[dict[str, Any]] = [
             {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
+            | {"instanceId": _id(one), "contextInfo": None, "MessageUpdate": []}
             | _row(m, m.at or 0.0)
             for m in rows[(number - 1) * size : number * size]
         ]
@@ -224,7 +225,7 @@ class EvolutionApi(SimulatedApi):
             "webhookBase64": False,
             "createdAt": "2026-01-01T00:00:00.000Z",
             "updatedAt": "2026-01-01T00:00:00.000Z",
-            "instanceId": f"00000000-0000-4000-8000-{one.number[1:]:0>12}",
+            "instanceId": _id(one),
         }
         return HttpAnswer(200, row)
 
@@ -258,6 +259,10 @@ def _row(message: SimulatedMessage, at: float) -> Event:
     }
 
 
+def _id(channel: SimulatedChannel) -> str:
+    return f"00000000-0000-4000-8000-{channel.number[1:]:0>12}"
+
+
 def _look(channel: SimulatedChannel) -> str | None:
     """Return the process's state at one call; None while the instance is not loaded."""
     if not channel.knobs.loaded:
@@ -281,7 +286,7 @@ def _state(channel: SimulatedChannel, state: str | None) -> dict[str, Any]:
 def _instance(channel: SimulatedChannel) -> dict[str, Any]:
     paired = channel.knobs.session != "unpaired"
     entry: dict[str, Any] = {
-        "id": f"00000000-0000-4000-8000-{channel.number[1:]:0>12}",
+        "id": _id(channel),
         "name": channel.id,
         "connectionStatus": _STATES[channel.stored],
         "ownerJid": f"{channel.number}@s.whatsapp.net" if paired else None,

@@ -92,7 +92,11 @@ class OpenwaApi(SimulatedApi):
         return {"event": "message.ack", "sessionId": openwa_id(channel), "data": {}}
 
     def _list(self) -> Response:
-        return self.answer("list", None, lambda: HttpAnswer(200, self.gateway.each(_session)))
+        limit, offset = (int(request.args.get(name, 0)) for name in ("limit", "offset"))
+        end = offset + min(limit or 1000, 1000)
+        return self.answer(
+            "list", None, lambda: HttpAnswer(200, self.gateway.each(_session)[offset:end])
+        )
 
     def _status(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         return HttpAnswer(200, _session(one))
