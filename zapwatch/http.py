@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import re
 import socket
 import sys
 import time
@@ -30,8 +31,10 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_JSON_MEMORY = 192 * 1024 * 1024
 """Limit of the memory for parsed JSON in bytes, compared with an upper estimate."""
 
-# Bytes of the smallest object, of the smallest array, of each further value, and of a member's key.
-_JSON_COSTS = (("{", 160), ("[", 100), (",", 80), (":", 120))
+# Bytes of the smallest object with one member, of the smallest array, and of each further value.
+_JSON_COSTS = (("{", 240), ("[", 100), (",", 64))
+_JSON_KEY = 160  # bytes of a key; the parser stores equal ones once
+_JSON_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(\s*+:)?+)?+', re.DOTALL)
 _MOST_CALLS = 100  # concurrently
 _LINE_LENGTH = 240  # characters; a server's error text may end up in a log line
 
@@ -42,10 +45,29 @@ def parse_json(raw: bytes) -> Any:
     Two bytes can become a hundred, so a limit on the text does not limit the memory.
     """
     text = raw.decode(json.detect_encoding(raw), "surrogatepass")
-    size = 2 * sys.getsizeof(text)  # its characters, and once more those of the values
-    if size + sum(text.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
+    room = MAX_JSON_MEMORY - sys.getsizeof(text)
+    room -= sum(text.count(mark) * cost for mark, cost in _JSON_COSTS)
+    # Reading the strings takes longer than parsing, so only if the worst would be too much.
+    worst = 4 * len(text) + text.count('"') * _JSON_KEY // 2
+    if worst > room and not _have_room(text, room):
         raise ValueError("JSON of too many values")
     return json.loads(text)
+
+
+def _have_room(text: str, room: int) -> bool:
+    """Whether the strings of a JSON text take at most ``room`` bytes, by an upper estimate."""
+    keys = set()
+    for found in _JSON_STRING.finditer(text):
+        length = found.end(1) - found.start(1)
+        if 4 * length > room:  # before the string is copied
+            return False
+        string, is_key = found.groups()
+        if is_key and string not in keys:
+            keys.add(string)
+            room -= _JSON_KEY + 4 * length
+        elif not is_key and (length > 1 or not string.isascii()):
+            room -= sys.getsizeof(string) + (3 * length if "\\" in string else 0)
+    return room >= 0
 
 
 class HttpError(Exception):

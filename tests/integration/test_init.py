@@ -152,6 +152,7 @@ class TestEnglish:
 
     def test_a_gateway_with_a_certificate_of_its_own_is_trusted(self, tmp_path: Path) -> None:
         pair = self_signed(tmp_path)
+        other = self_signed(tmp_path.parent)
         with SimulatorServer(SECRET, tls=pair) as server, _init(tmp_path) as person:
             Simulator(server.url, verify=str(pair[0])).put_channel("loja")
             person.answer("Number [1]:")
@@ -159,8 +160,9 @@ class TestEnglish:
             person.answer("Address of the gateway", server.url)
             person.answer("Its key", SECRET)
             assert "WPP_GATEWAY_CA_FILE" in person.answer("own certificate", "none.pem")
-            said = person.answer("own certificate", pair[0].name)
+            said = person.answer("own certificate", str(other[0]))
             assert "none.pem cannot be read" in said
+            person.answer(f"[{other[0]}]", pair[0].name)
             person.stop("Number [1]:", "continues from there.")
         (gateway,) = load(str(tmp_path / ".env"), {}).gateways
         assert gateway.ca_file == str(pair[0])

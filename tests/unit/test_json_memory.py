@@ -16,7 +16,7 @@ from zapwatch.messages.message import EventError, parse_event
 
 _SMALLEST = [
     *("[]", "{}", "[1]", '{"a":1}', "0", "1.5", '"ab"', "null", "[[]]", '{"":{}}', "12345"),
-    *('"\U0001f600"', '{"\U0001f600":"\U0001f600"}'),
+    *('"\U0001f600"', '{"\U0001f600":"\U0001f600"}', f'"{"a" * 40}\\ud83d\\ude00"'),
 ]
 
 
@@ -47,11 +47,26 @@ def test_no_text_takes_more_than_was_estimated(
         parse_json(raw)
 
 
-def test_the_largest_list_of_channels_is_not_too_much() -> None:
+@pytest.mark.parametrize("name", ["Loja", "Loja \U0001f600"])
+def test_the_largest_list_of_channels_is_not_too_much(name: str) -> None:
     one = {f"field{number}": "a value" for number in range(30)} | {"nested": [{"id": 1}] * 3}
-    raw = json.dumps([one] * 20_000).encode()
+    raw = json.dumps([one | {"name": name}] * 20_000, ensure_ascii=False).encode()
     assert len(raw) < MAX_BODY_BYTES
     assert len(parse_json(raw)) == 20_000
+
+
+def test_a_day_of_prometheus_with_thousands_of_channels_is_not_too_much() -> None:
+    series = [
+        {"metric": {"channel": f"loja{one}"}, "values": [[1_764_500_000, "1"]] * 96}
+        for one in range(8_000)
+    ]
+    raw = json.dumps({"data": {"result": series}}, separators=(",", ":")).encode()
+    assert len(parse_json(raw)["data"]["result"]) == 8_000
+
+
+def test_a_string_without_an_end_is_read_once() -> None:
+    with pytest.raises(ValueError, match="Unterminated"):
+        parse_json(b'"' + rb"\"" * 2_000_000)
 
 
 def test_what_is_posted_is_bounded_as_well() -> None:

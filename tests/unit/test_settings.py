@@ -654,7 +654,8 @@ def test_a_file_of_the_right_kind_gets_none(tmp_path: Path, kind: str, text: str
         ("hook_token", "HOOK_TOKEN"),
         ("HOOK_TOKN_FILE", "HOOK_TOKEN_FILE"),
         ("APP_NAME", ""),
-        ("TZ", ""),
+        ("PROMETHEUS_PORT", ""),
+        ("WAHA_LOG_FORMAT", ""),
     ],
 )
 def test_a_misspelt_setting_gets_one_line(tmp_path: Path, wrong: str, right: str) -> None:

@@ -34,7 +34,7 @@ _log = logging.getLogger("settings")
 DEFAULT_ENV_FILE = ".env"
 ENVIRONMENT = "the environment"
 _NAMES = (*BY_NAME, *(f"{name}_FILE" for name in SECRETS))
-_CLOSE = 0.8  # similarity of a misspelt name, as difflib measures it
+_CLOSE = 0.85  # similarity of a misspelt name, as difflib measures it
 
 
 def load(

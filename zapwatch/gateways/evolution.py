@@ -94,7 +94,9 @@ class EvolutionGateway(Gateway):
         GatewayErrorKind.UNAUTHORIZED: N_(
             "the API key is wrong: it is AUTHENTICATION_API_KEY, the global one."
         ),
-        GatewayErrorKind.HTML: N_("a web page, not the API: the address is without /manager."),
+        GatewayErrorKind.HTML: N_(
+            "a web page, not the API. Is /manager in the address, or only the proxy up?"
+        ),
         GatewayErrorKind.INVALID: N_("it is older than version 2, or not Evolution."),
     }
     credential_header: ClassVar = "apikey"

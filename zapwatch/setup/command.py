@@ -368,12 +368,12 @@ class Setup:
             if error.reason not in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}:
                 likely += " " + _("Its usual port:") + f" {adapter.usual_port}"
             self._console.warn(likely)
-            name = "WPP_GATEWAY_CA_FILE"
-            is_certificate = error.reason is GatewayErrorKind.TLS and not self._value(name)
-            if self._console.assume or not is_certificate:
+            if self._console.assume or error.reason is not GatewayErrorKind.TLS:
                 return False
+            name = "WPP_GATEWAY_CA_FILE"
+            known = self._value(name)
             file = self._ask(name, _("PEM file with the gateway's own certificate (empty: none)"))
-            return bool(self._note(name, _absolute(file))) and self._try_gateway()
+            return self._note(name, _absolute(file)) != known and self._try_gateway()
         names = [f"{printable(one.id)} ({one.status})" for one in channels[:_SHOWN]]
         more = ["…"] if len(channels) > _SHOWN else []
         listed = ", ".join([*names, *more]) or _("none yet")
