@@ -81,7 +81,7 @@ class Audit:
     """The result of one channel's audit; ``why`` it may be incomplete is empty if it is not.
 
     ``arrived`` holds the ids of recorded missed messages that have arrived since. It has ``failed``
-    if the log or the gateway could not be read, or the log may lag.
+    if the log or the gateway could not be read.
     """
 
     result: AuditResult
@@ -98,33 +98,29 @@ def judge(
     """Return the result for the channel ``key``; ``absent`` are its absent messages.
 
     The gateway has listed them up to ``until``; it may still deliver those younger than
-    ``delivery_seconds``. If the log has no row after the first of the last half hour that is
-    absent, it may lag, and none is missed yet.
+    ``delivery_seconds``.
     """
     why = absent.cannot_know
-    later = (one.at for one in absent.messages if delivered.newest < one.at)
-    lags = until - SECOND_SECONDS < min(later, default=until) <= until - _UNDERWAY_SECONDS
     if not absent.count and key in delivered.heard:
         why = why or "messages have arrived that the gateway does not list: does it store them?"
     missed, blind, late = [], 0, 0
     for message in absent.messages:
         if any(begin <= message.at <= end for begin, end in delivered.gaps):
             blind += 1
-        elif message.at <= until - delivery_seconds and not lags:
+        elif message.at <= until - delivery_seconds:
             missed.append(message)
         else:
             late += message.at <= until - _UNDERWAY_SECONDS
     if blind:
         why = why or f"{blind} messages are from a time without data in the log or the store"
     if late:
-        why = why or f"{late} messages may still arrive: the gateway delivers them, or the log lags"
+        why = why or f"{late} messages may still be delivered by the gateway"
     result = AuditResult.UNKNOWN if why else AuditResult.COMPLETE
     return Audit(
         AuditResult.MISSED if missed else result,
         absent.count,
         tuple(sorted(missed, key=lambda one: one.at)),
         why=why,
-        failed=lags,
     )
 
 

@@ -125,7 +125,6 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
 
     delivered = log.delivered()
 
-    assert delivered.newest == pytest.approx(Clock().time() - 60, abs=20)
     assert delivered.among("loja", ["OLD", "EARLY", "A1"]) == {"EARLY", "A1"}
     assert set(delivered.heard) == {"loja"}
     assert list(delivered.gaps) == []

@@ -200,13 +200,9 @@ def test_a_silent_channel_that_no_repair_brings_back_is_audited_too(world: _Audi
     assert world.missing() == 1
 
 
-@pytest.mark.parametrize("lags", [False, True])
-def test_a_log_that_cannot_be_read_or_may_lag_is_no_log_without_messages(
-    world: _Audited, *, lags: bool
-) -> None:
-    world.messages.newest = world.clock.time()
+def test_a_log_that_cannot_be_read_is_no_log_without_messages(world: _Audited) -> None:
     world.dropped_and_repaired()
-    world.messages.is_down = not lags
+    world.messages.is_down = True
     world.run(130)
 
     assert world.missing() is None

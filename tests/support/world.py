@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -251,8 +250,6 @@ class FakeMessages:
         self.is_down = False
         self.ids: dict[str, set[str]] = {}
         """Ids of arrived messages by channel key."""
-        self.newest = math.inf
-        """Wall clock time of the newest row."""
         self.gaps: Collection[tuple[float, float]] = ()
         self.takes = 0.0
         """Seconds of one read by delivered()."""
@@ -280,7 +277,6 @@ class FakeMessages:
             lambda key, ids: self.ids.get(key, set()) & set(ids),
             {key for key, at in self.came.items() if at >= since},
             self.gaps,
-            self.newest,
         )
 
 

@@ -370,8 +370,6 @@ class Delivered:
     """Channels with any message in that period."""
     gaps: Collection[tuple[float, float]] = ()
     """Periods without knowledge, in Unix seconds."""
-    newest: float = math.inf
-    """Unix time of the log's newest row; a replica that lags has the later ones only later."""
 
 
 class IdSet:

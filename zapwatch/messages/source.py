@@ -216,8 +216,7 @@ class LogMessages:
             if not rows or (times and max(times) < since - _EARLIER_SECONDS - behind):
                 # Nothing is known before the first row of a new or purged log.
                 gaps = () if rows else ((0.0, oldest - ahead),)
-                newest = head.now - behind - ahead
-                return Delivered(lambda key, ids: arrived[key].among(ids), heard, gaps, newest)
+                return Delivered(lambda key, ids: arrived[key].among(ids), heard, gaps)
             before = rows[-1].id
         raise MessageLogError(f"more than {_MOST_COMPARED} rows in that time")
 
