@@ -63,14 +63,12 @@ def is_usable_id(channel_id: str) -> bool:
     """Whether an id can be a path, a label and a log value.
 
     Unusable: empty and overlong ids, control characters, lone surrogates (UTF-8 cannot encode
-    them), and ``.`` and ``..``, alone or between slashes, which URLs and proxies resolve.
+    them), and ``.`` and ``..``, which URLs resolve.
     """
     if len(channel_id) > MAX_ID_LENGTH:
         return False
-    joined = "".join(channel_id.split())
     return (
-        joined != ""
-        and {".", ".."}.isdisjoint(joined.replace("\\", "/").split("/"))
+        "".join(channel_id.split()) not in {"", ".", ".."}
         # NFC lengthens some letters.
         and len(channel_key(channel_id)) <= MAX_ID_LENGTH
         # A shortcut: printable ids, nearly all of them, contain neither category.

@@ -563,7 +563,7 @@ class GatewayContract:
     def test_an_id_that_no_path_can_hold_is_refused(self, world: World) -> None:
         gateway = world.gateway
         for call in (gateway.qr, gateway.start_session, gateway.delete):
-            for channel in ("", " ", ".", "..", "a/../loja", "a\\..", "a\nb", "\ud800"):
+            for channel in ("", " ", ".", "..", "a\nb", "\ud800"):
                 with pytest.raises(GatewayError) as caught:
                     call(channel)
                 assert caught.value.reason is GatewayErrorKind.INVALID, channel
