@@ -170,7 +170,7 @@ def test_the_button_sends_a_test_message(page: Site, inbox: Inbox) -> None:
     assert page.browser().post("/notify").status_code == 401
     answer = page.browser().post("/notify", headers=_BEARER)
     assert answer.status_code == 303
-    assert "has the test message" in _shown(page, answer.headers["Location"])
+    assert "accepted the test message" in _shown(page, answer.headers["Location"])
     after = tuple(count + 1 for count in before)
     wait_until(lambda: inbox.counts == after, "the test message everywhere")
 
