@@ -176,7 +176,7 @@ class Recorder:
         """Record a failed list; it shows nothing about channels, so no row changes."""
         changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
         store_changes(connection, self._name, changes)
-        if is_first:
+        if is_first or not gateway.failures:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         return changes
 

@@ -357,6 +357,27 @@ def test_the_first_list_that_fails_has_a_line_also_after_a_call_that_failed(make
     assert ["action=list" in line for line in world.lines()] == [False, True]
 
 
+def test_a_new_series_of_failing_lists_has_a_line_also_if_another_hook_ended_the_last(
+    make: Make,
+) -> None:
+    world = make()
+    world.gateway.list_error = _TIMEOUT
+    _drop(world, "loja")
+    world.run(5)
+    (first,) = (one for one in world.hooks if one.reconciler.failed_list is not None)
+    (second,) = (one for one in world.hooks if one is not first)
+    first.stalled_until = world.clock.monotonic() + 60
+    world.gateway.list_error = None
+    world.run(60)
+    assert world.outcomes() == ["reconnected"]
+    second.stalled_until = world.clock.monotonic() + 3600
+    world.skip(600)
+    world.gateway.list_error = _TIMEOUT
+    _drop(world, "loja")
+    world.run(60)
+    assert ["action=list" in line for line in world.lines()] == [True, False, True]
+
+
 def _fail(world: World, attempts: int = 1) -> None:
     """Let repairs of a channel fail, so that the next one waits."""
     world.gateway.call_error = _HTTP
