@@ -91,6 +91,7 @@ _RESTARTS = (
 )
 _JUDGED_AT_ONCE = 500  # rows a transaction, so that alerts are stored quickly
 _FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
+_FLAPPING_SECONDS = 3600.0  # a channel that drops so soon after a call comes after the others
 _LONGEST_POSTPONEMENT = 590.0  # below LONGEST_DUE_SECONDS, beyond which a deadline is over
 # A separate generator: other users of ``random`` may depend on their own sequence.
 _chance = random.Random()  # noqa: S311 - only spreads retries
@@ -603,10 +604,12 @@ class Recorder:
 def _rank(one: Ready) -> tuple[float, ...]:
     """Return the sort key: sessions that fail, or have dropped together and will, come last.
 
-    Of probes, which are raised again and again, the longest wait comes first.
+    Of probes and flapping channels, which come again and again, the longest wait comes first.
     """
     row = one.row
-    return -row.intent, row.failures, row.since if row.intent is Intent.PROBE else -row.since
+    again = row.called_at is not None and row.since < row.called_at + _FLAPPING_SECONDS
+    is_old_first = again or row.intent is Intent.PROBE
+    return -row.intent, row.failures, is_old_first, row.since if is_old_first else -row.since
 
 
 def _lines(changes: RowChanges) -> list[Mapping[str, object]]:

@@ -198,6 +198,19 @@ def test_sessions_that_fail_are_not_tried_before_another_one(
     assert world.outcomes() == ["reconnected"]
 
 
+def test_channels_that_drop_again_and_again_let_each_other_have_a_turn(make: Make) -> None:
+    world = make(Options(workers=1, call_takes=30.0), hooks=1)
+    world.gateway.on_call = lambda _call, name: world.put(name)
+    for _ in range(60):
+        for name in _MANY[:15]:
+            if world.gateway.statuses.get(name) is not Status.DISCONNECTED:
+                _drop(world, name)
+                world.run(1)
+        world.run(15)
+    calls = [len(world.gateway.calls_of(name)) for name in _MANY[:15]]
+    assert min(calls) >= 2, calls
+
+
 def test_sessions_that_fail_have_growing_pauses_beside_one_that_is_answered(make: Make) -> None:
     world = make(hooks=1)
     dead = _MANY[:20]
