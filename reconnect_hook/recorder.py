@@ -311,8 +311,8 @@ class Recorder:
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at, seconds)
         changes.entries.append(entry)
         changes.attempts.end(AttemptKind.REPAIR, row.key, entry.outcome, entry.detail)
-        # A session that goes on failing opens no circuit.
-        if end.of_the_whole and (row.failures == 1 or changes.gateway.is_tripped):
+        # Only a session's first failing call counts: one that goes on failing opens no circuit.
+        if end.of_the_whole and (row.failures - row.stuck == 1 or changes.gateway.is_tripped):
             changes.gateway = changes.gateway.after_failure(changes.at)
         stays = row.is_open or row.is_paused(changes.at)
         if end.outcome is Outcome.UNKNOWN_CHANNEL and not stays:

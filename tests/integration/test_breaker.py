@@ -287,6 +287,17 @@ def test_no_probe_begins_in_a_rest(make: Make) -> None:
     assert len(world.gateway.calls) > calls
 
 
+def test_calls_that_fail_after_repairs_without_effect_open_it(make: Make) -> None:
+    world = make(Options(workers=8), hooks=1)
+    world.gateway.on_call = lambda _call, _channel: None
+    _drop(world, *_MANY)
+    world.run(200)
+    assert [world.outcomes(name) for name in _MANY] == [["still_disconnected"]] * len(_MANY)
+    world.gateway.call_error = _TIMEOUT
+    world.run(600, until=lambda: _state(world).is_tripped)
+    assert _state(world).is_tripped
+
+
 def test_a_trial_whose_holder_died_is_made_by_another(make: Make) -> None:
     world = make()
     _drop(world, "first")
