@@ -491,7 +491,11 @@ class TestFlags:
 class TestFirstRun:
     @pytest.mark.parametrize(
         ("key", "then"),
-        [("s", "Which gateway do you run?"), ("d", "this is a demonstration with a simulated")],
+        [
+            ("s", "Which gateway do you run?"),
+            ("d", "this is a demonstration with a simulated"),
+            ("d\n", "this is a demonstration with a simulated"),
+        ],
     )
     def test_make_run_begins_with_the_questions_or_the_demonstration(
         self, tmp_path: Path, key: str, then: str
