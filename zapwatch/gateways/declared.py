@@ -308,36 +308,40 @@ class DeclaredGateway(Gateway):
             else:
                 limit *= 4
 
-    def _entries(self, calls: Calls) -> Iterator[Any]:
-        """Yield the entries of the list; note each channel's, once all are read."""
+    def _entries(self, calls: Calls) -> list[Any]:
+        """Return the entries of the list's pages, and note each channel's."""
         listing = self.declaration.listing
-        known: dict[str, _Listed] = {}
-        page, offset = None, 0
+        entries: list[Any] = []
+        page: Any = None
+        offset = 0
         while offset <= MAX_CHANNELS:
             filled = {"limit": str(listing.page), "offset": str(offset)}
             last, page = page, listing.items.of(self._step(calls, "list", listing.step, filled))
             if not isinstance(page, list):
                 raise Failure(f"JSON without a list at {listing.items.text}")
-            for entry in page if page != last else ():
-                # Of two entries with the same name the first counts, as in ChannelList.of().
-                known.setdefault(
-                    _text(listing.name or listing.id, entry),
-                    _Listed(
-                        _text(listing.id, entry),
-                        _text(listing.secret, entry),
-                        _text(listing.status, entry),
-                    ),
-                )
-                yield entry
-            offset += len(page)
-            if page == last or len(page) < listing.page or "{offset}" not in listing.step.path:
+            if page == last:
                 break
+            entries += page
+            offset += len(page)
+            if len(page) < listing.page or "{offset}" not in listing.step.path:
+                break
+        known: dict[str, _Listed] = {}
+        for entry in entries:
+            # Of two entries with the same name the first counts, as in ChannelList.of().
+            known.setdefault(
+                _text(listing.name or listing.id, entry),
+                _Listed(
+                    _text(listing.id, entry),
+                    _text(listing.secret, entry),
+                    _text(listing.status, entry),
+                ),
+            )
         self._listed = known
+        return entries
 
     def _find(self, calls: Calls, name: str) -> _Listed:
         """Return a channel's entry in a new list."""
-        for _ in self._entries(calls):
-            pass
+        self._entries(calls)
         listed = self._listed.get(name)
         if listed is None:
             raise Failure("the gateway lists no such channel", GatewayErrorKind.HTTP)
