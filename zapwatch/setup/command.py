@@ -101,8 +101,7 @@ def wants_demonstration() -> bool:
     choose_language(language_of(os.environ))
     question = _("Nothing is set up yet. Enter: set up your gateway. d: a demonstration.")
     try:
-        # Keys typed in one go arrive together.
-        return Console(assume=False).key(question)[:1].lower() == "d"
+        return Console(assume=False).key(question).lower() == "d"
     except StoppedError:
         raise SystemExit(_STOPPED) from None
 

@@ -147,7 +147,7 @@ class Console:
         """Wait for a single key press and return it."""
         click.echo(question)
         try:
-            return click.getchar()
+            return click.getchar()[:1]  # keys typed in one go arrive together
         except (KeyboardInterrupt, EOFError):
             raise StoppedError from None
 
