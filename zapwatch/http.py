@@ -137,8 +137,10 @@ class HttpAccess:
     password: str = field(default="", repr=False)
 
     @property
-    def secrets(self) -> tuple[str, str]:
+    def secrets(self) -> tuple[str, ...]:
         """The texts that must not be shown."""
+        if not self.password:
+            return ()
         return self.password, basic_credentials(f"{self.user}:{self.password}")
 
 
