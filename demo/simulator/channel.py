@@ -21,7 +21,7 @@ class SimulatedChannel:
     is due since the last call. Not thread-safe.
     """
 
-    def __init__(self, channel_id: str, now: float, status: Status = "connected") -> None:
+    def __init__(self, channel_id: str, status: Status) -> None:
         self.id = channel_id
         self.knobs = Knobs()
         self.status: Status = status
@@ -43,7 +43,6 @@ class SimulatedChannel:
         self.pairing_code: str | None = None
         self._paired_for = ""
         self._code_until: float | None = None
-        self._since = now
         self._recovers_at: float | None = None
         self._stays_zombie = False
         self._closed_zombie = False
@@ -55,7 +54,7 @@ class SimulatedChannel:
     def settle(self, now: float) -> None:
         """Apply a reconnection that is due, and expire old QR and pairing codes."""
         if self._recovers_at is not None and now >= self._recovers_at:
-            self._become("connected", self._recovers_at)
+            self._become("connected")
             self._recovers_at = None
             self.zombie = self._stays_zombie
             self.deaf = self.deaf and self.zombie
@@ -63,7 +62,7 @@ class SimulatedChannel:
         if self._code_until is not None and now >= self._code_until:
             self.pairing_code = self._code_until = None
         if self._qr_until is not None and now >= self._qr_until:
-            self._give_up(self._qr_until)
+            self._give_up()
             self._stand_still()
             self.failed = True
 
@@ -92,14 +91,14 @@ class SimulatedChannel:
         for name in settings.keys() - {"status", "zombie"}:
             setattr(self.knobs, name, settings[name])
         if self.reachable is not was_reachable and self.clients:
-            self._lose_or_find_whatsapp(now)
+            self._lose_or_find_whatsapp()
         if "status" in settings:
             self._stand_still()
             self.zombie = self.deaf = False
             if settings["status"] == "disconnected":
-                self._give_up(now)
+                self._give_up()
             else:
-                self._become(settings["status"], now)
+                self._become(settings["status"])
         if settings.get("zombie"):
             self.act("zombie", now)
         elif "zombie" in settings and self.zombie:
@@ -117,13 +116,13 @@ class SimulatedChannel:
         self.zombie = action in {"zombie", "deafen"}
         self.deaf = action == "deafen"
         if action == "flap":
-            self._become("initializing", now)
+            self._become("initializing")
             self._recovers_at = now + self.knobs.reconnect_seconds
             return
         if action in {"drop", "unpair"}:
-            self._give_up(now)
+            self._give_up()
         else:
-            self._become("connected", now)
+            self._become("connected")
         if action == "unpair":
             self.knobs.session = "unpaired"
         if action == "scan" or (action == "connect" and self.knobs.session == "unpaired"):
@@ -150,31 +149,31 @@ class SimulatedChannel:
         self._stays_zombie = stays
         if self.knobs.start == "fails" or self.browser_left:
             self.start_failed = self.browser_left = True
-            self._become("initializing", now)
+            self._become("initializing")
             return
         if not self.reachable:
-            self._become("initializing", now)
+            self._become("initializing")
             return
         if session == "unpaired":
-            self._become("qr_required", now)
+            self._become("qr_required")
             if self.knobs.qr_seconds is not None:
                 self._qr_until = now + self.knobs.qr_seconds
             return
-        self._become("initializing", now)
+        self._become("initializing")
         if session == "paired":
             self._recovers_at = now + self.knobs.reconnect_seconds
 
-    def close(self, now: float) -> None:
+    def close(self) -> None:
         """Close the session; it keeps its pairing, and whether it is a zombie."""
         zombie, stored = self.zombie, self.stored
         self._stand_still()
         self._closed_zombie = zombie
-        self._give_up(now)
+        self._give_up()
         self.stored = stored
 
     def restart(self, now: float) -> None:
         """Close the session and start it."""
-        self.close(now)
+        self.close()
         self.begin(now)
 
     def unpair(self, now: float) -> None:
@@ -204,7 +203,7 @@ class SimulatedChannel:
             self._initializing_left -= 1
             return "initializing"
         if self.status != "connected" and session == "unpaired":
-            self._become("qr_required", now)
+            self._become("qr_required")
             return "qr"
         return "connected"
 
@@ -214,14 +213,11 @@ class SimulatedChannel:
         return {
             "id": self.id,
             "status": self.status,
-            "status_seconds": round(now - self._since, 3),
             "zombie": self.zombie,
             "deaf": self.deaf,
             "number": self.number,
             "alive": self.alive,
-            "recovering": self._recovers_at is not None,
             "clients": self.clients,
-            "browser_left": self.browser_left,
         } | asdict(self.knobs)
 
     @property
@@ -248,7 +244,7 @@ class SimulatedChannel:
     def _ask_zombie(self, now: float) -> Reply:
         if self.knobs.zombie_answer == "qr":
             self.act("unpair", now)
-            self._become("qr_required", now)
+            self._become("qr_required")
             return "qr"
         if self.knobs.heals and self._recovers_at is None:
             self._recovers_at = now + self.knobs.reconnect_seconds
@@ -260,7 +256,7 @@ class SimulatedChannel:
         if session == "paired":
             self._recovers_at = now + self.knobs.reconnect_seconds
         if session != "dead":
-            self._become("initializing", now)
+            self._become("initializing")
 
     def _stand_still(self) -> None:
         self._recovers_at = None
@@ -271,24 +267,22 @@ class SimulatedChannel:
         self._qr_until = self._code_until = self.pairing_code = None
         self.failed = self.start_failed = False
 
-    def _lose_or_find_whatsapp(self, now: float) -> None:
+    def _lose_or_find_whatsapp(self) -> None:
         self._stand_still()
         if not self.reachable:
-            self._become("initializing", now)
+            self._become("initializing")
         elif self.knobs.session == "unpaired":
-            self._become("qr_required", now)
+            self._become("qr_required")
         else:
-            self._become("connected", now)
+            self._become("connected")
 
-    def _give_up(self, since: float) -> None:
-        self._become("disconnected", since)
+    def _give_up(self) -> None:
+        self._become("disconnected")
         self.clients = 0
         self._store("disconnected")
 
-    def _become(self, status: Status, since: float) -> None:
-        if status != self.status:
-            self.status = status
-            self._since = since
+    def _become(self, status: Status) -> None:
+        self.status = status
         if status != "disconnected":
             self.begun = True
             self.clients = max(1, self.clients)

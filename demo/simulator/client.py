@@ -22,7 +22,7 @@ class Simulator:
         self._verify = verify
 
     def state(self) -> dict[str, Any]:
-        """Return channels, faults, traffic, webhook, and the number of recorded requests."""
+        """Return channels, faults, traffic and webhook."""
         return self._object("GET", "state")
 
     def channel(self, channel: str) -> dict[str, Any] | None:

@@ -3,14 +3,14 @@
 from flask import Blueprint, Response, request
 
 from demo.simulator import knobs, qr_image, rules, webhook
-from demo.simulator.faults import CATALOGUE, FaultBook
+from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import as_json
 from demo.simulator.traffic import Traffic
 from demo.simulator.webhook import Webhook
 
-_TRAFFIC_RULES = {"seconds": rules.POSITIVE_AMOUNT, "paused": rules.SWITCH}
+_TRAFFIC = {"seconds": float, "paused": bool}
 
 
 class Control:
@@ -38,7 +38,6 @@ class Control:
         add("/channels/<encoded:channel>", "put", self._put, methods=["PUT"])
         add("/channels/<encoded:channel>/enter_code", "enter", self._enter, methods=["POST"])
         add("/channels/<encoded:channel>/<action>", "act", self._act, methods=["POST"])
-        add("/faults", "catalogue", self._catalogue, methods=["GET"])
         add("/faults", "clear_all", self._clear, methods=["DELETE"])
         add("/faults/<operation>", "switch_on", self._switch_on, methods=["PUT"])
         add("/faults/<operation>", "clear", self._clear, methods=["DELETE"])
@@ -55,27 +54,19 @@ class Control:
             "faults": self._faults.snapshot(),
             "traffic": self._traffic.snapshot(),
             "webhook": self._webhook.snapshot(),
-            "requests": len(self._journal),
         }
         return as_json(200, state)
 
     def _put(self, channel: str) -> Response:
-        settings = rules.check(_body(), knobs.RULES, f"channel {channel!r}")
+        settings = rules.check(_body(), knobs.SETTINGS, f"channel {channel!r}")
         return as_json(200, self._gateway.put(channel, settings))
 
     def _act(self, channel: str, action: str) -> Response:
         return as_json(200, self._gateway.act(channel, action))
 
     def _enter(self, channel: str) -> Response:
-        code = rules.check(_body(), {"code": rules.TEXT}, "pairing code")["code"]
+        code = rules.check(_body(), {"code": str}, "pairing code")["code"]
         return as_json(200, self._gateway.enter_code(channel, code))
-
-    def _catalogue(self) -> Response:
-        listed = [
-            {"fault": fault.name, "what": fault.what, "operations": fault.operations}
-            for fault in CATALOGUE.values()
-        ]
-        return as_json(200, listed)
 
     def _switch_on(self, operation: str) -> Response:
         return as_json(200, self._faults.switch_on(operation, _body()))
@@ -93,13 +84,13 @@ class Control:
         return as_json(200, [])
 
     def _set_webhook(self) -> Response:
-        self._webhook.set(**rules.check(_body(), webhook.RULES, "webhook"))
+        self._webhook.set(**rules.check(_body(), webhook.SETTINGS, "webhook"))
         # The traffic has not started yet if there is no message log.
         self._traffic.start(also_without_log=True)
         return as_json(200, self._webhook.snapshot())
 
     def _set_traffic(self) -> Response:
-        values = rules.check(_body(), _TRAFFIC_RULES, "traffic")
+        values = rules.check(_body(), _TRAFFIC, "traffic")
         self._traffic.set(**values)
         return as_json(200, self._traffic.snapshot())
 

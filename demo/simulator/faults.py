@@ -3,7 +3,7 @@
 import json
 import threading
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from demo.simulator import rules
 from demo.simulator.apis import wrapper_answers as answers
@@ -54,130 +54,82 @@ class Fault:
     """
 
     name: str
-    what: str
     operations: tuple[str, ...] = OPERATIONS
     in_front: bool = False
     canned: Canned | None = None
 
 
 def _json(
-    name: str,
-    what: str,
-    body: object,
-    status: int = 200,
-    operations: tuple[str, ...] = OPERATIONS,
+    name: str, body: object, status: int = 200, operations: tuple[str, ...] = OPERATIONS
 ) -> Fault:
-    return Fault(name, what, operations, canned=Canned(status, _JSON, json.dumps(body).encode()))
+    return Fault(name, operations, canned=Canned(status, _JSON, json.dumps(body).encode()))
 
 
-def _html(name: str, what: str, status: int, title: str) -> Fault:
+def _html(name: str, status: int, title: str) -> Fault:
     page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n"
-    return Fault(name, what, in_front=True, canned=Canned(status, _HTML, page.encode()))
+    return Fault(name, in_front=True, canned=Canned(status, _HTML, page.encode()))
+
+
+def _body(name: str, body: bytes) -> Fault:
+    return Fault(name, in_front=True, canned=Canned(200, _JSON, body))
 
 
 _FAULTS = (
     # Network and proxies in front of the gateway.
-    Fault("hang", "accepts the call and never answers, until released", in_front=True),
-    Fault("slow", "answers as usual, but only after `seconds` (5)", in_front=True),
-    Fault("drip", "sends a byte of the body every `seconds` (1), without end", in_front=True),
-    Fault("reset", "closes the connection without an answer", in_front=True),
-    Fault("truncated", "promises a longer body than it sends, then closes", in_front=True),
-    Fault("huge", "answers a JSON object of `megabytes` (16)", in_front=True),
-    Fault(
-        "redirect", "302 to `location`, which notes whether it was sent the secret", in_front=True
-    ),
-    _html("html_502", "502 with a proxy's HTML page", 502, "502 Bad Gateway"),
-    _html("html_504", "504 with a proxy's HTML page", 504, "504 Gateway Time-out"),
-    _html("html_200", "200 with an HTML page, as another web site would", 200, "Please log in"),
-    Fault("empty_body", "200 with no body at all", in_front=True, canned=Canned(200, _JSON, b"")),
-    Fault(
-        "not_json",
-        "200 that claims to be JSON and is not",
-        in_front=True,
-        canned=Canned(200, _JSON, b'{"success": true, "channels": [oops'),
-    ),
-    Fault(
+    Fault("hang", in_front=True),  # no answer until released
+    Fault("slow", in_front=True),  # the usual answer after `seconds` (5)
+    Fault("drip", in_front=True),  # a byte of the body every `seconds` (1), without end
+    Fault("reset", in_front=True),  # a closed connection instead of an answer
+    Fault("truncated", in_front=True),  # the promise of a longer body than is sent
+    Fault("huge", in_front=True),  # a JSON object of `megabytes` (16)
+    Fault("redirect", in_front=True),  # 302 to a place that notes whether it was sent the secret
+    _html("html_502", 502, "502 Bad Gateway"),
+    _html("html_504", 504, "504 Gateway Time-out"),
+    _html("html_200", 200, "Please log in"),
+    _body("empty_body", b""),
+    _body("not_json", b'{"success": true, "channels": [oops'),
+    _body(
         "invalid_utf8",
-        "200 with JSON that is not valid UTF-8",
-        in_front=True,
-        canned=Canned(
-            200,
-            _JSON,
-            b'{"success": true, "qr": null, "status": "\xff\xfe",'
-            b' "channels": [{"id": "\xff\xfe", "status": "connected"}]}',
-        ),
+        b'{"success": true, "qr": null, "status": "\xff\xfe",'
+        b' "channels": [{"id": "\xff\xfe", "status": "connected"}]}',
     ),
     # The gateway's own refusals.
-    _json("unauthorized", "401 JSON, as for a wrong secret", answers.UNAUTHORIZED.body, 401),
+    _json("unauthorized", answers.UNAUTHORIZED.body, 401),
     _json(
-        "chat_not_open",
-        "401, as WPPConnect Server says of a chat that it does not know",
+        "chat_not_open",  # as WPPConnect Server says of a chat that it does not know
         {"status": "error", "response": "Error on open list"},
         401,
         operations=("messages",),
     ),
-    _json("not_found", "404 JSON", answers.NOT_FOUND.body, 404),
-    _json("http_429", "429 JSON", {"error": "slower"}, 429),
-    _json("http_500_json", "500 JSON", {"success": False, "error": "Internal server error"}, 500),
-    _json(
-        "success_false_text",
-        "200, success false, the error a string",
-        {"success": False, "error": "WPPConnect does not answer"},
-    ),
+    _json("not_found", answers.NOT_FOUND.body, 404),
+    _json("http_429", {"error": "slower"}, 429),
+    _json("http_500_json", {"success": False, "error": "Internal server error"}, 500),
+    _json("success_false_text", {"success": False, "error": "WPPConnect does not answer"}),
     _json(
         "success_false_object",
-        "200, success false, the error an object",
         {"success": False, "error": {"code": "ECONNREFUSED", "message": "WPPConnect is away"}},
     ),
-    _json("success_false_bare", "200, success false, no error", {"success": False}),
+    _json("success_false_bare", {"success": False}),
     # Valid JSON of the wrong shape.
-    _json(
-        "wrong_shape_list", "200 with a bare JSON list", [{"id": "stray", "status": "connected"}]
-    ),
-    _json("wrong_shape_number", "200 with a JSON number", 42),
-    _json("wrong_shape_string", "200 with a JSON string", "connected"),
-    _json("wrong_shape_null", "200 with JSON null", None),
+    _json("wrong_shape_list", [{"id": "stray", "status": "connected"}]),
+    _json("wrong_shape_number", 42),
+    _json("wrong_shape_string", "connected"),
+    _json("wrong_shape_null", None),
     _json(
         "wrong_shape_nested",
-        "200 with objects where lists and strings belong",
         {"success": True, "channels": {"id": "stray"}, "qr": {"code": 1}, "data": 7, "status": []},
     ),
     # Lists.
-    _json(
-        "empty_list", "a list of no channels", answers.channel_list([]).body, operations=("list",)
-    ),
-    Fault("data_channels", "the list under `data.channels`", ("list",)),
-    Fault(
-        "entries_without_id", "the list, with entries that have no usable id among it", ("list",)
-    ),
-    Fault("entries_not_objects", "the list, with entries that are no objects among it", ("list",)),
-    # Messages.
-    Fault("id_as_messageId", "the message's id in `messageId`", ("send",)),
-    Fault("id_as_message_id", "the message's id in `message_id`", ("send",)),
-    Fault("without_id", "no word of the message's id", ("send",)),
-    # QR codes.
-    _json(
-        "invalid_qr",
-        "500 'Invalid QR code response from server', as an older wrapper",
-        answers.INVALID_QR.body,
-        500,
-        ("qr",),
-    ),
+    _json("empty_list", answers.channel_list([]).body, operations=("list",)),
+    Fault("entries_without_id", ("list",)),
+    # The message's id in another field, or nowhere.
+    Fault("id_as_messageId", ("send",)),
+    Fault("id_as_message_id", ("send",)),
+    Fault("without_id", ("send",)),
 )
 
 CATALOGUE = {fault.name: fault for fault in _FAULTS}
 """All faults by name."""
-
-RULES = {
-    "fault": rules.one_of(*CATALOGUE),
-    "times": rules.or_null(rules.POSITIVE_COUNT),
-    "channel": rules.or_null(rules.TEXT),
-    "seconds": rules.or_null(rules.AMOUNT),
-    "megabytes": rules.POSITIVE_AMOUNT,
-    "location": rules.URL,
-    "effect": rules.SWITCH,
-}
-"""Validation rules of the settings of `PUT /sim/faults/{operation}`."""
 
 
 @dataclass
@@ -196,15 +148,19 @@ class SwitchedOn:
     times: int | None = None
     seconds: float = 0.0
     megabytes: float = 16.0
-    location: str = "/sim/elsewhere"
     effect: bool = False
 
     def snapshot(self) -> dict[str, Any]:
         """Describe the fault for the control API."""
-        settings = {name: getattr(self, name) for name in RULES}
+        settings = {name: getattr(self, name) for name in _SETTINGS}
         return settings | {"operation": self.operation, "fault": self.fault.name}
 
 
+_SETTINGS = {
+    name: hint
+    for name, hint in get_type_hints(SwitchedOn).items()
+    if name not in {"fault", "operation", "released"}
+}
 _DEFAULT_SECONDS = {"slow": 5.0, "drip": 1.0}
 
 
@@ -222,12 +178,10 @@ class FaultBook:
     def switch_on(self, operation: str, spec: object) -> dict[str, Any]:
         """Switch on a fault, replacing the previous one; raise Refused for an invalid one."""
         _known_operation(operation)
-        values = rules.check(spec, RULES, f"fault of {operation}")
-        if "fault" not in values:
-            raise Refused(400, f"fault of {operation}: the setting 'fault' is missing")
-        fault = CATALOGUE[values.pop("fault")]
-        if operation not in fault.operations:
-            raise Refused(400, f"fault {fault.name} is only for {', '.join(fault.operations)}")
+        values = rules.check(spec, {**_SETTINGS, "fault": str}, f"fault of {operation}")
+        fault = CATALOGUE.get(values.pop("fault", None))
+        if fault is None or operation not in fault.operations:
+            raise Refused(400, f"fault of {operation}: there is no such fault")
         if values.get("seconds") is None:
             values["seconds"] = _DEFAULT_SECONDS.get(fault.name, 0.0)
         with self._lock:

@@ -12,10 +12,9 @@ _KEPT = 20_000
 
 @dataclass
 class Call:
-    """One call. `status` and `seconds` stay None until, and unless, it gets an answer.
+    """One call. `status` stays None until, and unless, it gets an answer.
 
-    The journal numbers it. Times are those of its arrival; `monotonic` is comparable between
-    processes of one machine.
+    Times are those of its arrival; `monotonic` is comparable between processes of one machine.
     """
 
     method: str
@@ -24,12 +23,10 @@ class Call:
     channel: str | None
     secret_right: bool
     request_id: str | None
-    number: int = 0
     monotonic: float = 0.0
     epoch: float = 0.0
     fault: str | None = None
     status: int | None = None
-    seconds: float | None = None
 
 
 class Journal:
@@ -38,22 +35,13 @@ class Journal:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._calls: deque[Call] = deque(maxlen=_KEPT)
-        self._count = 0
         self._lock = threading.Lock()
 
     def begin(self, call: Call) -> None:
         """Record a call on arrival."""
         with self._lock:
-            self._count += 1
-            call.number = self._count
             call.monotonic, call.epoch = self._clock.monotonic(), self._clock.time()
             self._calls.append(call)
-
-    def finish(self, call: Call, status: int | None) -> None:
-        """Record a call's status and duration."""
-        with self._lock:
-            call.status = status
-            call.seconds = round(self._clock.monotonic() - call.monotonic, 3)
 
     def calls(
         self, operation: str | None = None, channel: str | None = None
@@ -70,7 +58,3 @@ class Journal:
         """Delete all calls."""
         with self._lock:
             self._calls.clear()
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._calls)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from demo.simulator import rules
-
 Session = Literal["paired", "unpaired", "not_started", "dead"]
 AfterStart = Literal["paired", "unpaired", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
@@ -111,9 +109,5 @@ class Knobs:
         return {name: status if self.status_text == AS_IT_IS else self.status_text}
 
 
-RULES = {
-    name: rules.of_type(hint)
-    for name, hint in (get_type_hints(Knobs) | {"status": Status, "zombie": bool}).items()
-} | {"qr_field": rules.one_of(*QR_FIELDS)}
-"""Validation rules of the settings of `PUT /sim/channels/{id}`: the knobs, and the state to enter
-at once."""
+SETTINGS = get_type_hints(Knobs) | {"status": Status, "zombie": bool}
+"""Types of the settings of `PUT /sim/channels/{id}`: the knobs, and the state to enter at once."""

@@ -99,8 +99,8 @@ def _huge(on: SwitchedOn, _: socket.socket) -> CallOutcome:
     return CallOutcome(response, 200)
 
 
-def _redirect(on: SwitchedOn, _: socket.socket) -> CallOutcome:
-    return CallOutcome(Response(b"", 302, {"Location": on.location}), 302)
+def _redirect(_on: SwitchedOn, _: socket.socket) -> CallOutcome:
+    return CallOutcome(Response(b"", 302, {"Location": "/sim/elsewhere"}), 302)
 
 
 _WAYS: dict[str, Callable[[SwitchedOn, socket.socket], CallOutcome]] = {
@@ -112,12 +112,10 @@ _WAYS: dict[str, Callable[[SwitchedOn, socket.socket], CallOutcome]] = {
 }
 
 
-def _under_data(body: dict[str, Any]) -> dict[str, Any]:
-    return {"success": True, "data": {"channels": body["channels"], "total": body["total"]}}
-
-
-def _with_strays(body: dict[str, Any], strays: list[Any]) -> dict[str, Any]:
-    entries = [*strays[:1], *body["channels"], *strays[1:]]
+def _with_strays(body: dict[str, Any]) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"id": None, "name": None, "status": "connected"}
+    strays = [nothing, {"id": "", "status": "disconnected"}, {}]
+    entries = [{"status": "connected"}, *body["channels"], *strays]
     return {"success": True, "channels": entries, "total": len(entries)}
 
 
@@ -129,18 +127,8 @@ def _with_id_in(body: dict[str, Any], name: str | None) -> dict[str, Any]:
 
 
 _RESHAPED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "data_channels": _under_data,
     "id_as_messageId": lambda body: _with_id_in(body, "messageId"),
     "id_as_message_id": lambda body: _with_id_in(body, "message_id"),
     "without_id": lambda body: _with_id_in(body, None),
-    "entries_without_id": lambda body: _with_strays(
-        body,
-        [
-            {"status": "connected"},
-            {"id": None, "name": None, "status": "connected"},
-            {"id": "", "status": "disconnected"},
-            {},
-        ],
-    ),
-    "entries_not_objects": lambda body: _with_strays(body, [None, "stray", 7, ["stray"], True]),
+    "entries_without_id": _with_strays,
 }

@@ -181,8 +181,7 @@ class SimulatedGateway:
         return sorted(self._kept[channel.id], key=lambda one: one.at or 0.0)
 
     def _add(self, channel_id: str, *, paired: bool) -> SimulatedChannel:
-        now = self.clock.monotonic()
-        channel = SimulatedChannel(channel_id, now, "connected" if paired else "disconnected")
+        channel = SimulatedChannel(channel_id, "connected" if paired else "disconnected")
         channel.number = str(self._numbers)
         self._numbers += 1
         if not paired:

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import requests
 
-from demo.simulator import rules
 from demo.simulator.apis.calls import Event, SimulatedApi
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
@@ -43,10 +42,8 @@ class Manners:
     retry_seconds: float = 1.0
 
 
-RULES = {name: rules.of_type(hint) for name, hint in get_type_hints(Manners).items()} | {
-    "url": rules.or_null(rules.URL)
-}
-"""Validation rules of the settings of `PUT /sim/webhook`."""
+SETTINGS = get_type_hints(Manners)
+"""Types of the settings of `PUT /sim/webhook`."""
 
 
 class Webhook:
@@ -82,7 +79,7 @@ class Webhook:
 
     def snapshot(self) -> dict[str, Any]:
         """Describe it for the control API; `answers` counts HTTP statuses and `error`."""
-        manners = {name: getattr(self._manners, name) for name in RULES if name != "token"}
+        manners = {name: getattr(self._manners, name) for name in SETTINGS if name != "token"}
         return {**manners, "answers": dict(self._answers)}
 
     def _run(self) -> None:

@@ -101,10 +101,10 @@ class OpenwaApi(SimulatedApi):
     def _status(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         return HttpAnswer(200, _session(one))
 
-    def _stop(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+    def _stop(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         if not _has_engine(one):
             return _NOT_STARTED
-        one.close(now)
+        one.close()
         return HttpAnswer(200, _session(one))
 
     def _start(self, one: SimulatedChannel, now: float) -> HttpAnswer:

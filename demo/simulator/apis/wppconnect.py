@@ -198,10 +198,10 @@ class WppconnectApi(SimulatedApi):
         except Empty:
             return _packets("2")
 
-    def _close(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+    def _close(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         has_page = one.begun and not one.start_failed
         error = HttpAnswer(500, _NOT_CLOSED | _session(one))
-        one.close(now)
+        one.close()
         return _DONE if has_page else error
 
     def _logout(self, one: SimulatedChannel, now: float) -> HttpAnswer:

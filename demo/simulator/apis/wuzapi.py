@@ -99,10 +99,10 @@ class WuzapiApi(SimulatedApi):
         one.begin(now)
         return _ok({"details": "Connected!", "events": "Message", "jid": _jid(one)})
 
-    def _disconnect(self, one: SimulatedChannel, now: float) -> HttpAnswer:
+    def _disconnect(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         if one.status == "disconnected":
             return _NO_SESSION
-        one.close(now)
+        one.close()
         return _ok({"Details": "Disconnected"})
 
     def _qr(self, one: SimulatedChannel, _: float) -> HttpAnswer:
