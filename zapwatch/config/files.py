@@ -16,12 +16,11 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import yaml
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from dotenv.parser import parse_stream
 
-from zapwatch.config.readers import Listen, SettingsError, is_nested_too_deep, unreadable
+from zapwatch.config.readers import Listen, SettingsError, read_yaml, unreadable
 from zapwatch.config.settings import SECRETS, Settings
 
 _OTHER_KIND = "is it PixelHub's own? then name it in PIXELHUB_ENV or --pixelhub-env"
@@ -185,7 +184,6 @@ _TLS_KEYS = {"cert_file", "key_file", "client_ca_file", "client_auth_type", "min
 _CLIENT_AUTH = {"": False, "NoClientCert": False, "RequireAndVerifyClientCert": True}
 _VERSIONS = {"": "tls1.2", "TLS12": "tls1.2", "TLS13": "tls1.3"}
 _HASHES = ("$2a$", "$2b$", "$2y$")
-_MOST_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +216,7 @@ def read_web_config(path: Path | None) -> WebConfig:
     """Parse the file, empty if ``path`` is None; raise SettingsError."""
     if path is None:
         return WebConfig()
-    try:
-        text = path.read_bytes()
-        if len(text) > _MOST_BYTES or is_nested_too_deep(text):
-            raise _wrong(path, "is too large, or its brackets nest too deep")
-        content = yaml.safe_load(text)
-    except (OSError, ValueError) as error:
-        raise unreadable(_SETTING, str(path), error) from None
-    except (yaml.YAMLError, RecursionError):
-        raise _wrong(path, "is not YAML") from None
-    sections = _mapping(path, "the file", content, _SECTIONS)
+    sections = _mapping(path, "the file", read_yaml(_SETTING, path), _SECTIONS)
     tls = sections.get("tls_server_config")
     return WebConfig(
         None if tls is None else _tls(path, tls), _users(path, sections.get("basic_auth_users"))

@@ -7,7 +7,7 @@ values of the ``.env`` apply.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,8 +23,8 @@ from zapwatch.config.readers import (
     ReplayMode,
     SettingsError,
     SilenceMode,
-    is_nested_too_deep,
-    unreadable,
+    UniqueKeys,
+    read_yaml,
 )
 from zapwatch.config.settings import (
     BY_KEY,
@@ -63,7 +63,6 @@ KEYS = frozenset(
 """All keys of an entry."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_MOST_BYTES = 1024 * 1024
 
 
 def fill(
@@ -231,22 +230,7 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
 
 def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
     """Return a file's entries, and the user-defined types of its ``types_file``."""
-    try:
-        text = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise unreadable("GATEWAYS_FILE", path, error) from None
-    if len(text) > _MOST_BYTES:
-        raise SettingsError(f"GATEWAYS_FILE: {path} is larger than {_MOST_BYTES} bytes")
-    if is_nested_too_deep(text):
-        raise SettingsError(f"{path} is not valid YAML: its brackets nest too deep")
-    try:
-        read = yaml.load(text, Loader=_Loader)  # noqa: S506 - it creates only texts
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path}{where}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise SettingsError(f"{path} is not valid YAML") from None
+    read = read_yaml("GATEWAYS_FILE", Path(path), _Loader)
     entries = read.get("gateways") if isinstance(read, dict) else None
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path} must begin with gateways: and list them, each with a -")
@@ -262,27 +246,17 @@ def _check_known(where: str, keys: Iterable[Any], known: Sequence[str]) -> None:
 
 def _types(path: str, file: Any) -> Mapping[str, Declaration]:
     # A late import: only a types_file needs it.
-    from zapwatch.gateways.declaration import DeclarationError, read_file  # noqa: PLC0415
+    from zapwatch.gateways.declaration import read_file  # noqa: PLC0415
 
-    try:
-        types = read_file(Path(_text(f"{path}: types_file", file)))
-    except DeclarationError as error:
-        raise SettingsError(str(error)) from error
+    types = read_file(Path(_text(f"{path}: types_file", file)))
     for name in types:
         if name in TYPES:
             raise SettingsError(f"{file}: {name} is a type that Zapwatch has; choose another name")
     return types
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(UniqueKeys, yaml.BaseLoader):
     """Loader that keeps every value as text, like an ``.env``: 012 stays 012, and no stays no."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        made = super().construct_mapping(node, deep)
-        if len(made) < len(node.value):
-            problem = "a key is there twice"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return made
 
 
 def _gateway(

@@ -6,15 +6,16 @@ import hashlib
 import math
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+import yaml
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -89,6 +90,7 @@ class MessageSourceKind(StrEnum):
         return self in {MessageSourceKind.LOG, MessageSourceKind.EVENTS}
 
 
+_MOST_BYTES = 1024 * 1024  # of a YAML file
 _MOST_NESTED = 100
 
 
@@ -100,6 +102,48 @@ def is_nested_too_deep(text: bytes) -> bool:
         if depth > _MOST_NESTED:
             return True
     return False
+
+
+class UniqueKeys(yaml.constructor.BaseConstructor):
+    """Part of a YAML loader: a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        """Return the mapping; raise yaml.MarkedYAMLError."""
+        made = super().construct_mapping(node, deep)
+        if len(made) < len(node.value):
+            names = [key.value for key, _ in node.value]
+            twice = next(key for i, (key, _) in enumerate(node.value) if key.value in names[:i])
+            problem = f"the key {twice.value!r} is there twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=twice.start_mark)
+        return made
+
+
+def read_yaml(setting: str, path: Path, loader: type[Any] = yaml.SafeLoader) -> Any:
+    """Return the content of the YAML file that ``setting`` names; raise SettingsError.
+
+    ``loader`` is a BaseLoader or a SafeLoader.
+    """
+    try:
+        text = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise unreadable(setting, str(path), error) from None
+    if len(text) > _MOST_BYTES:
+        raise SettingsError(f"{setting}: {path} is larger than {_MOST_BYTES} bytes")
+    if is_nested_too_deep(text):
+        raise SettingsError(f"{setting}: {path} is not valid YAML: its brackets nest too deep")
+    try:
+        return yaml.load(text, Loader=loader)  # noqa: S506 - safe, as above
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        is_syntax = isinstance(error, yaml.parser.ParserError | yaml.scanner.ScannerError)
+        hint = (
+            "; look at brackets and indentation; a text with {, [ or : needs quotes"
+            if is_syntax
+            else ""
+        )
+        raise SettingsError(f"{setting}: {path}{where}: {error.problem}{hint}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise SettingsError(f"{setting}: {path} is not valid YAML") from None
 
 
 MOST_SECONDS = 3600

@@ -73,9 +73,9 @@ def _own(kind: str, env_file: str | None, pixelhub_env: str | None) -> type[Gate
     none = f"no type {kind!r}: there are {', '.join(ADAPTERS)}"
     try:
         gateways = load(env_file, pixelhub_env=pixelhub_env, quiet=True).gateways
+    except DeclarationError:
+        raise
     except SettingsError as error:
-        if isinstance(error.__cause__, DeclarationError):
-            raise
         raise SettingsError(f"{none}; and of the settings, which may name more: {error}") from None
     for gateway in gateways:
         if gateway.type == kind:

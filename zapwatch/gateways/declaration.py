@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import jmespath
 import yaml
 
 from zapwatch.channels import Status
-from zapwatch.config.readers import is_nested_too_deep, unreadable
+from zapwatch.config.readers import SettingsError, UniqueKeys, read_yaml
 from zapwatch.gateways.base import GatewayErrorKind
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -25,7 +25,6 @@ _CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s#\\]*)")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _LITERALS = "a text is in '...', a number, true, false or null in `...`"
 _FIELD_FOR_LITERAL = re.compile(r'[=!]=\s*(?:"|(?:true|false|null)\b)')
-_MOST_BYTES = 256 * 1024
 _MOST_NODES = 80
 _SHORTEST_SECRET = 8  # a shorter one may be a word of a path
 _MOST_LISTS = 2  # [a, b] | [@, @] | ... doubles a response at each step
@@ -55,8 +54,8 @@ _MEANINGS = {
 }
 
 
-class DeclarationError(Exception):
-    """An invalid description. ``str()`` is one line with the key and the error."""
+class DeclarationError(SettingsError):
+    """An invalid description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,26 +224,9 @@ class Declaration:
 def read_file(path: Path) -> dict[str, Declaration]:
     """Return the types in a file by name; raise DeclarationError."""
     try:
-        text = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise DeclarationError(str(unreadable("types_file", str(path), error))) from None
-    if len(text) > _MOST_BYTES:
-        raise DeclarationError(f"{path} is larger than {_MOST_BYTES} bytes")
-    if is_nested_too_deep(text):
-        raise DeclarationError(f"{path} is not valid YAML: its brackets nest too deep")
-    try:
-        read = yaml.load(text, Loader=_TypesLoader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        is_syntax = isinstance(error, yaml.parser.ParserError | yaml.scanner.ScannerError)
-        hint = (
-            "; look at brackets and indentation; a text with {, [ or : needs quotes"
-            if is_syntax
-            else ""
-        )
-        raise DeclarationError(f"{path}{where}: {error.problem}{hint}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise DeclarationError(f"{path} is not valid YAML") from None
+        read = read_yaml("types_file", path, _TypesLoader)
+    except SettingsError as error:
+        raise DeclarationError(str(error)) from None
     top = _Keys(str(path), read, {"types"}, {"types"})
     types = top.get("types")
     if not isinstance(types, dict) or not types:
@@ -252,22 +234,13 @@ def read_file(path: Path) -> dict[str, Declaration]:
     return {name: _declaration(f"{path}: {name}", name, one) for name, one in types.items()}
 
 
-class _TypesLoader(yaml.SafeLoader):
+class _TypesLoader(UniqueKeys, yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             # Aliases of aliases expand a small file to any size.
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="an alias cannot be used here", problem_mark=mark)
         return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        made = super().construct_mapping(node, deep)
-        if len(made) < len(node.value):
-            names = [key.value for key, _ in node.value]
-            twice = next(key for i, (key, _) in enumerate(node.value) if key.value in names[:i])
-            problem = f"the key {twice.value!r} is there twice"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=twice.start_mark)
-        return made
 
 
 class _Keys:
