@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -187,147 +187,21 @@ class Head:
     among: Ids = Ids()
 
 
-class _Epoch(FunctionElement[float]):
-    """Unix seconds of a DATETIME in the server's time zone."""
+class _ByServer(FunctionElement[Any]):
+    """Three literals: the SQL of an expression for SQLite, MySQL and MariaDB."""
 
     inherit_cache = True
-    type = sa.Float()
 
 
-@compiles(_Epoch, "mysql")
-def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
-    # Correct across a daylight-saving change, unlike the difference to NOW().
-    return f"UNIX_TIMESTAMP({compiler.process(element.clauses, **kw)})"
+@compiles(_ByServer)
+def _compile(element: _ByServer, compiler: SQLCompiler, **kw: Any) -> str:
+    is_mariadb = getattr(compiler.dialect, "is_mariadb", False)
+    place = 0 if compiler.dialect.name == "sqlite" else 2 if is_mariadb else 1
+    return compiler.process(list(element.clauses)[place], **kw)
 
 
-@compiles(_Epoch, "sqlite")
-def _epoch_sqlite(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
-    arguments = compiler.process(element.clauses, **kw) or "'now'"
-    return f"CAST(strftime('%s', {arguments}) AS INTEGER)"
-
-
-class _OtherEpoch(FunctionElement[float]):
-    """Second possible time of a DATETIME that is ambiguous in the server's zone, else NULL."""
-
-    inherit_cache = True
-    type = sa.Float()
-
-
-@compiles(_OtherEpoch, "mysql")
-def _other_epoch_mysql(element: _OtherEpoch, compiler: SQLCompiler, **kw: Any) -> str:
-    column = compiler.process(element.clauses, **kw)
-    cases = " ".join(
-        f"WHEN FROM_UNIXTIME(UNIX_TIMESTAMP({column}) {shift}) = {column} "
-        f"THEN UNIX_TIMESTAMP({column}) {shift}"
-        for shift in ("+ 3600", "- 3600")
-    )
-    return f"CASE {cases} END"
-
-
-@compiles(_OtherEpoch, "sqlite")
-def _other_epoch_sqlite(_element: _OtherEpoch, _compiler: SQLCompiler, **_kw: Any) -> str:
-    return "NULL"  # SQLite's times are UTC
-
-
-class _JsonScalar(FunctionElement[str]):
-    """String or number at a path of a valid JSON text, else NULL."""
-
-    inherit_cache = True
-    type = sa.String()
-
-
-@compiles(_JsonScalar, "mysql")
-def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
-    arguments = compiler.process(element.clauses, **kw)
-    if getattr(compiler.dialect, "is_mariadb", False):
-        return f"JSON_VALUE({arguments})"
-    # MySQL's JSON_VALUE() converts objects, lists and booleans to text.
-    found = f"JSON_EXTRACT({arguments})"
-    wanted = "('STRING', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
-    return f"CASE WHEN JSON_TYPE({found}) IN {wanted} THEN JSON_UNQUOTE({found}) END"
-
-
-@compiles(_JsonScalar, "sqlite")
-def _scalar_sqlite(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
-    arguments = compiler.process(element.clauses, **kw)
-    wanted = "('text', 'integer', 'real')"
-    return f"CASE WHEN json_type({arguments}) IN {wanted} THEN json_extract({arguments}) END"
-
-
-class _JsonTrue(FunctionElement[bool]):
-    """Whether the value at a path of a valid JSON text is true."""
-
-    inherit_cache = True
-    type = sa.Boolean()
-
-
-@compiles(_JsonTrue, "mysql")
-def _true_mysql(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
-    value = f"JSON_EXTRACT({compiler.process(element.clauses, **kw)})"
-    return f"(JSON_UNQUOTE({value}) = 'true')"
-
-
-@compiles(_JsonTrue, "sqlite")
-def _true_sqlite(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"(json_type({compiler.process(element.clauses, **kw)}) = 'true')"
-
-
-class _Holds(FunctionElement[bool]):
-    """Whether a text contains another, bytewise: with a collation it takes seven times as long."""
-
-    inherit_cache = True
-    type = sa.Boolean()
-
-
-@compiles(_Holds, "mysql")
-def _holds_mysql(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
-    text, part = (compiler.process(one, **kw) for one in element.clauses)
-    return f"(LOCATE(CAST({part} AS BINARY), {text}) > 0)"
-
-
-@compiles(_Holds, "sqlite")
-def _holds_sqlite(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"(instr({compiler.process(element.clauses, **kw)}) > 0)"
-
-
-class _ShortWhapi(FunctionElement[str]):
-    """Valid payload of Whapi, reduced to the channel, and ids and directions of its messages."""
-
-    inherit_cache = True
-    type = sa.String()
-
-
-@compiles(_ShortWhapi, "mysql")
-def _short_whapi_mysql(element: _ShortWhapi, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"""(
-        SELECT JSON_OBJECT('channel_id', MAX(channel_id), 'messages', JSON_ARRAYAGG(
-            JSON_OBJECT('id', id, 'from_me', from_me, 'source', source, 'status', status)
-        ))
-        FROM JSON_TABLE({compiler.process(element.clauses, **kw)}, '$' COLUMNS (
-            channel_id VARCHAR(256) PATH '$.channel_id',
-            NESTED PATH '$.messages[*]' COLUMNS (
-                n FOR ORDINALITY,
-                id VARCHAR(300) PATH '$.id',
-                from_me INT PATH '$.from_me',
-                source VARCHAR(20) PATH '$.source',
-                status VARCHAR(20) PATH '$.status'
-            )
-        )) AS entry
-        WHERE n <= {_MOST_ENTRIES} AND id IS NOT NULL
-    )"""  # noqa: S608 - constants only
-
-
-@compiles(_ShortWhapi, "sqlite")
-def _short_whapi_sqlite(element: _ShortWhapi, compiler: SQLCompiler, **kw: Any) -> str:
-    payload = compiler.process(element.clauses, **kw)
-    names = ("id", "from_me", "source", "status")
-    fields = ", ".join(f"'{name}', json_extract(value, '$.{name}')" for name in names)
-    return f"""(
-        SELECT json_object('channel_id', json_extract({payload}, '$.channel_id'),
-            'messages', json_group_array(json_object({fields})))
-        FROM json_each({payload}, '$.messages')
-        WHERE type = 'object' AND key < {_MOST_ENTRIES}
-    )"""  # noqa: S608 - constants only
+def _sql(sqlite: str, mysql: str, mariadb: str = "") -> _ByServer:
+    return _ByServer(*map(sa.literal_column, (sqlite, mysql, mariadb or mysql)))
 
 
 _LOG = sa.table(
@@ -345,32 +219,98 @@ def _text(value: str) -> sa.ColumnElement[Any]:
 
 
 _PAYLOAD = _LOG.c.payload_json
+_TIME = str(_LOG.c.received_at)
 _IS_MESSAGE = _LOG.c.event_type.in_(map(_text, MESSAGE_EVENTS))
 _IS_WHAPI = _LOG.c.event_type == _text(WHAPI_EVENT_TYPE)
 _IS_SMALL = sa.func.length(_PAYLOAD) <= MOST_BYTES
 # MySQL raises an error at a payload that is not JSON, except behind this in a CASE.
 _IS_JSON = sa.func.json_valid(_PAYLOAD) == 1
 
+_NOW = _sql("CAST(strftime('%s', 'now') AS INTEGER)", "UNIX_TIMESTAMP()")
+# Unix seconds of a DATETIME in the server's time zone: unlike the difference to NOW(), correct
+# across a daylight-saving change.
+_EPOCH = _sql(f"CAST(strftime('%s', {_TIME}) AS INTEGER)", f"UNIX_TIMESTAMP({_TIME})")
+_SHIFTED = (f"UNIX_TIMESTAMP({_TIME}) {shift}" for shift in ("+ 3600", "- 3600"))
+_CASES = (f"WHEN FROM_UNIXTIME({other}) = {_TIME} THEN {other}" for other in _SHIFTED)
+# The second possible time of one that is ambiguous in that zone; SQLite's times are UTC.
+_OTHER_EPOCH = _sql("NULL", f"CASE {' '.join(_CASES)} END")
+
+
+def _scalar(path: str) -> sa.ColumnElement[Any]:
+    """Return the string or number at a path of a valid JSON payload, else NULL."""
+    at = f"({_PAYLOAD}, '{path}')"
+    in_mysql = "('STRING', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
+    found = f"JSON_EXTRACT{at}"
+    return _sql(
+        f"CASE WHEN json_type{at} IN ('text', 'integer', 'real') THEN json_extract{at} END",
+        # MySQL's JSON_VALUE() converts objects, lists and booleans to text.
+        f"CASE WHEN JSON_TYPE({found}) IN {in_mysql} THEN JSON_UNQUOTE({found}) END",
+        f"JSON_VALUE{at}",
+    )
+
+
+def _is_true(path: str) -> sa.ColumnElement[Any]:
+    at = f"({_PAYLOAD}, '{path}')"
+    return _sql(f"(json_type{at} = 'true')", f"(JSON_UNQUOTE(JSON_EXTRACT{at}) = 'true')")
+
 
 def _holds(*texts: str) -> sa.ColumnElement[bool]:
-    return sa.or_(*(_Holds(_PAYLOAD, _text(text)) for text in texts))
+    """Whether a payload has a text, bytewise: with a collation it takes seven times as long."""
+    return sa.or_(
+        *(
+            _sql(
+                f"(instr({_PAYLOAD}, '{text}') > 0)",
+                f"(LOCATE(CAST('{text}' AS BINARY), {_PAYLOAD}) > 0)",
+            )
+            for text in texts
+        )
+    )
 
 
 # Paths of the object with the message's fields in a payload.
 _PLACES = ("$", "$.message", "$.data", "$.raw.payload")
 
 
-def _at_each_place(kind: type[_JsonScalar | _JsonTrue], field: str) -> list[sa.ColumnElement[Any]]:
-    return [kind(_PAYLOAD, _text(f"{place}.{field}")) for place in _PLACES]
+def _at_each_place(
+    find: Callable[[str], sa.ColumnElement[Any]], field: str
+) -> list[sa.ColumnElement[Any]]:
+    return [find(f"{place}.{field}") for place in _PLACES]
 
+
+_WHAPI_FIELDS = ", ".join(
+    f"'{name}', json_extract(value, '$.{name}')" for name in ("id", "from_me", "source", "status")
+)
+# A valid payload of Whapi, reduced to the channel, and ids and directions of its messages.
+_SHORT_WHAPI = _sql(
+    f"""(
+        SELECT json_object('channel_id', json_extract({_PAYLOAD}, '$.channel_id'),
+            'messages', json_group_array(json_object({_WHAPI_FIELDS})))
+        FROM json_each({_PAYLOAD}, '$.messages')
+        WHERE type = 'object' AND key < {_MOST_ENTRIES}
+    )""",  # noqa: S608 - constants only
+    f"""(
+        SELECT JSON_OBJECT('channel_id', MAX(channel_id), 'messages', JSON_ARRAYAGG(
+            JSON_OBJECT('id', id, 'from_me', from_me, 'source', source, 'status', status)
+        ))
+        FROM JSON_TABLE({_PAYLOAD}, '$' COLUMNS (
+            channel_id VARCHAR(256) PATH '$.channel_id',
+            NESTED PATH '$.messages[*]' COLUMNS (
+                n FOR ORDINALITY,
+                id VARCHAR(300) PATH '$.id',
+                from_me INT PATH '$.from_me',
+                source VARCHAR(20) PATH '$.source',
+                status VARCHAR(20) PATH '$.status'
+            )
+        )) AS entry
+        WHERE n <= {_MOST_ENTRIES} AND id IS NOT NULL
+    )""",  # noqa: S608 - constants only
+)
 
 _CHANNEL = sa.case(
     (
         _IS_MESSAGE & _IS_JSON,
         sa.func.substr(
-            sa.func.coalesce(
-                *(sa.func.nullif(_JsonScalar(_PAYLOAD, _text(path)), "") for path in CHANNEL_PATHS)
-            ),
+            sa.func.coalesce(*(sa.func.nullif(_scalar(path), "") for path in CHANNEL_PATHS)),
             1,
             MAX_ID_LENGTH + 1,
         ),
@@ -396,12 +336,10 @@ _ECHO = sa.case(
 _IS_FROM_ME = (
     _holds('"fromMe":true', '"fromMe": true')
     & _IS_JSON
-    & sa.or_(*_at_each_place(_JsonTrue, "fromMe"))
+    & sa.or_(*_at_each_place(_is_true, "fromMe"))
 )
 _IS_ENCRYPTED = (
-    _holds(f'"{CIPHERTEXT}"')
-    & _IS_JSON
-    & _text(CIPHERTEXT).in_(_at_each_place(_JsonScalar, "type"))
+    _holds(f'"{CIPHERTEXT}"') & _IS_JSON & _text(CIPHERTEXT).in_(_at_each_place(_scalar, "type"))
 )
 # Messages sent by the API never count as heard.
 _HAS_ACK = (
@@ -415,7 +353,7 @@ _NOTE = sa.case(
         _IS_MESSAGE & _IS_SMALL,
         sa.case(
             (_IS_ENCRYPTED, _text(CIPHERTEXT)),
-            (_HAS_ACK, sa.func.coalesce(*_at_each_place(_JsonScalar, "ack"))),
+            (_HAS_ACK, sa.func.coalesce(*_at_each_place(_scalar, "ack"))),
             else_=None,
         ),
     ),
@@ -435,7 +373,7 @@ _IDS = sa.case(
 
 def _whapi_event(*, parsed: bool) -> sa.ColumnElement[str | None]:
     """Return the payload of Whapi's rows; of a large one its short form, or NULL unparsed."""
-    short = sa.case((_IS_JSON, _ShortWhapi(_PAYLOAD)), else_=None) if parsed else sa.null()
+    short = sa.case((_IS_JSON, _SHORT_WHAPI), else_=None) if parsed else sa.null()
     return sa.case((_IS_WHAPI, sa.case((_IS_SMALL, _PAYLOAD), else_=short)), else_=None)
 
 
@@ -455,8 +393,8 @@ class _Rows(NamedTuple):
             event = _whapi_event(parsed=parsed)
             query = sa.select(
                 _LOG.c.id,
-                _Epoch(_LOG.c.received_at),
-                _OtherEpoch(_LOG.c.received_at),
+                _EPOCH,
+                _OTHER_EPOCH,
                 _CHANNEL if parsed else sa.null(),
                 _LOG.c.event_type,
                 _NOTE if parsed else sa.null(),
@@ -485,13 +423,13 @@ _IDS_BETWEEN = (
 
 
 def _time_of(row_id: Any) -> sa.ScalarSelect[Any]:
-    return sa.select(_Epoch(_LOG.c.received_at)).where(_LOG.c.id == row_id).scalar_subquery()
+    return sa.select(_EPOCH).where(_LOG.c.id == row_id).scalar_subquery()
 
 
 _NEWEST = sa.select(sa.func.max(_LOG.c.id)).scalar_subquery()
 _HEAD = (
     sa.select(
-        _Epoch(),
+        _NOW,
         _NEWEST,
         _time_of(_NEWEST),
         _time_of(sa.bindparam("known")),
