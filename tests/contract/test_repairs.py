@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,16 @@ _DEAD: Any = {"session": "dead", "status": "disconnected"}
 
 
 @pytest.fixture(params=ADAPTERS)
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., SimulatedWorld]]:
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., SimulatedWorld]:
     """Make worlds with a gateway of one kind after the other."""
-    made: list[SimulatedWorld] = []
 
     def make(**options: Any) -> SimulatedWorld:
         options = {"cooldown": 0, "verify": 10.0, "list_takes": 10.0} | options
-        made.append(SimulatedWorld(tmp_path, Options(**options), api=request.param))
-        return made[-1]
+        made = SimulatedWorld(tmp_path, Options(**options), api=request.param)
+        request.addfinalizer(made.close)
+        return made
 
-    yield make
-    for one in made:
-        one.close()
+    return make
 
 
 def test_where_it_may_be_the_last_step_is_a_new_qr_code(

@@ -29,8 +29,10 @@ class MadeUp(HttpServer):
         self.started: list[str] = []
         super().__init__()
 
-    def answer(self, path: str, _: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
-        status, body = self._answer(*unquote(path).strip("/").split("/"))
+    def answer(
+        self, asked: tuple[str, str], _: bytes, headers: dict[str, str]
+    ) -> tuple[int, str, bytes]:
+        status, body = self._answer(*unquote(asked[1]).strip("/").split("/"))
         if headers.get("X-Api-Key") != _SECRET:
             status, body = 401, {"error": "wrong key"}
         return status, "application/json", json.dumps(body).encode()

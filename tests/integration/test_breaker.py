@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,18 +40,14 @@ Make = Callable[..., World]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    worlds: list[World] = []
-
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Make:
     def world(options: Options | None = None, *, hooks: int = 2) -> World:
         made = World(tmp_path, options, hooks=hooks)
         made.gateway.on_call = lambda _call, name: made.put(name)
-        worlds.append(made)
+        request.addfinalizer(made.close)
         return made
 
-    yield world
-    for one in worlds:
-        one.close()
+    return world
 
 
 def _drop(world: World, *channels: str) -> None:

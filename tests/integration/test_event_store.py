@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,16 +55,13 @@ def clock() -> DayClock:
 
 
 @pytest.fixture
-def opened() -> Iterator[Opened]:
-    stores: list[EventStore] = []
-
+def opened(request: pytest.FixtureRequest) -> Opened:
     def open_(url: sa.URL) -> EventStore:
-        stores.append(EventStore(url))
-        return stores[-1]
+        store = EventStore(url)
+        request.addfinalizer(store.close)
+        return store
 
-    yield open_
-    for store in stores:
-        store.close()
+    return open_
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -317,43 +316,6 @@ def test_statuses_are_served_while_the_database_has_not_answered_yet(
             now = _wait_for(program, 1)
             assert now.all("whatsapp_channel_connected", gateway="wpp") == {("Pixel12 Digital",): 1}
             assert now.get("whatsapp_message_log_up", gateway="wpp") is None
-
-
-def _fails_with(directory: Path, settings: dict[str, str]) -> str:
-    """Run the exporter, which must end with code 2 and one line; return the line."""
-    done = run_here(directory, "exporter", settings=settings)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("exporter: ")
-    assert done.stderr.count("\n") == 1
-    assert SECRET not in done.stderr
-    return done.stderr
-
-
-def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        where = f"127.0.0.1:{listener.getsockname()[1]}"
-        events = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token"}
-        settings = _settings("http://127.0.0.1:1", EXPORTER_LISTEN=where, **events)
-        line = _fails_with(tmp_path, settings)
-    assert f"EXPORTER_LISTEN: {where} is in use by another program; choose another" in line
-    assert not list(tmp_path.rglob("*-wal")), "the state is closed"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("WPP_GATEWAY_BASE_URL", ""),
-        ("MESSAGE_LOG_URL", ""),
-        ("EXPORTER_LISTEN", "192.0.2.1:9861"),
-        ("EXPORTER_LISTEN", "host.invalid:9861"),
-    ],
-)
-def test_a_wrong_or_missing_setting_is_named_in_one_line(
-    tmp_path: Path, name: str, value: str
-) -> None:
-    line = _fails_with(tmp_path, {**_settings("http://127.0.0.1:1"), name: value})
-    assert ("DB_HOST" if name == "MESSAGE_LOG_URL" and not value else name) in line
 
 
 def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:

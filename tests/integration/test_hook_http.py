@@ -489,49 +489,6 @@ def test_a_body_that_is_too_large_is_413_over_the_wire(running: Program) -> None
 # How it starts.
 
 
-def _fails_with(directory: Path, settings: dict[str, str]) -> str:
-    done = run_here(directory, "reconnect_hook", "serve", settings=settings)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("reconnect_hook: ")
-    assert done.stderr.count("\n") == 1
-    for secret in (SECRET, TOKEN, "not-a-real-password"):
-        assert secret not in done.stderr
-    return done.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("HOOK_TOKEN", ""),
-        ("HOOK_TOKEN", "fifteen-letters"),
-        ("HOOK_TOKEN", "abc" * 20),
-        ("HOOK_LOG_FILE", "file/healthcheck.log"),
-        ("HOOK_LOG_FILE", "folder"),
-        ("HOOK_STATE_URL", "sqlite:///file/state.sqlite3"),
-        ("HOOK_STATE_URL", "sqlite:///file"),
-        ("HOOK_STATE_URL", "sqlite://"),
-        ("HOOK_STATE_URL", "mysql://user:not-a-real-password@127.0.0.1:1/state"),
-        ("HOOK_STATE_URL", "mysql://user:not-a-real-password@127.0.0.1:1/state?nonsense=1"),
-    ],
-)
-def test_a_wrong_or_missing_setting_is_named_in_one_line(
-    tmp_path: Path, name: str, value: str
-) -> None:
-    (tmp_path / "file").write_text("a regular file, and no database " * 100)
-    (tmp_path / "folder").mkdir()
-    line = _fails_with(tmp_path, {**hook_settings("http://127.0.0.1:1"), name: value})
-    assert line.startswith(f"reconnect_hook: {name} ")
-
-
-def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        where = f"127.0.0.1:{listener.getsockname()[1]}"
-        line = _fails_with(tmp_path, hook_settings("http://127.0.0.1:1", HOOK_LISTEN=where))
-    assert f"HOOK_LISTEN: {where} is in use by another program; choose another" in line
-    assert not list(tmp_path.rglob("*-wal")), "the state is closed"
-
-
 def test_the_env_file_may_be_named_before_or_after_the_command(tmp_path: Path) -> None:
     values = hook_settings("http://127.0.0.1:1", HOOK_TOKEN="")
     text = "".join(f"{name}={value}\n" for name, value in values.items())

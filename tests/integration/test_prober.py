@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,19 +30,17 @@ _NAMES = ("loja", "obra", "casa", "nova")
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., World]:
     """Make worlds whose channels are connected."""
-    made: list[World] = []
 
     def make(options: Options = _BY_QUERY, *, hooks: int = 1) -> World:
-        made.append(World(tmp_path, options, hooks=hooks))
+        made = World(tmp_path, options, hooks=hooks)
+        request.addfinalizer(made.close)
         for name in _NAMES:
-            made[-1].put(name)
-        return made[-1]
+            made.put(name)
+        return made
 
-    yield make
-    for one in made:
-        one.close()
+    return make
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""How programs end, in processes of their own."""
+"""How programs start and end, in processes of their own."""
 
 from __future__ import annotations
 
 import http.client
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import pytest
 import requests
 
 from reconnect_hook.metrics import HookMetrics
-from tests.support.hooks import TOKEN, hook_settings
-from tests.support.programs import Program, environment
+from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.programs import Program, environment, run_here
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import server
 
@@ -69,9 +70,65 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
     assert (done.returncode, done.stderr) == (3, "")
 
 
-@pytest.fixture(
-    scope="module", params=[("exporter",), ("reconnect_hook", "serve")], ids=["exporter", "hook"]
+_EXPORTER, _HOOK = ("exporter",), ("reconnect_hook", "serve")
+_SETTINGS = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0")
+_DATABASE = "mysql://user:not-a-real-password@127.0.0.1:1/state"
+
+
+def _fails_with(folder: Path, program: tuple[str, ...], **settings: str) -> str:
+    """Run a program, which must end with code 2 and one line; return what the line says."""
+    done = run_here(folder, *program, settings=_SETTINGS | settings)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith(f"{program[0]}: ")
+    assert done.stderr.count("\n") == 1
+    for secret in (SECRET, TOKEN, "not-a-real-password"):
+        assert secret not in done.stderr
+    return done.stderr.removeprefix(f"{program[0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "value"),
+    [
+        (_EXPORTER, "WPP_GATEWAY_BASE_URL", ""),
+        (_EXPORTER, "MESSAGE_LOG_URL", ""),
+        (_EXPORTER, "EXPORTER_LISTEN", "192.0.2.1:9861"),
+        (_EXPORTER, "EXPORTER_LISTEN", "host.invalid:9861"),
+        (_HOOK, "HOOK_TOKEN", ""),
+        (_HOOK, "HOOK_TOKEN", "fifteen-letters"),
+        (_HOOK, "HOOK_TOKEN", "abc" * 20),
+        (_HOOK, "HOOK_LOG_FILE", "file/healthcheck.log"),
+        (_HOOK, "HOOK_LOG_FILE", "folder"),
+        (_HOOK, "HOOK_STATE_URL", "sqlite:///file/state.sqlite3"),
+        (_HOOK, "HOOK_STATE_URL", "sqlite:///file"),
+        (_HOOK, "HOOK_STATE_URL", "sqlite://"),
+        (_HOOK, "HOOK_STATE_URL", _DATABASE),
+        (_HOOK, "HOOK_STATE_URL", f"{_DATABASE}?nonsense=1"),
+    ],
 )
+def test_a_wrong_or_missing_setting_is_named_in_one_line(
+    tmp_path: Path, program: tuple[str, ...], name: str, value: str
+) -> None:
+    (tmp_path / "file").write_text("a regular file, and no database " * 100)
+    (tmp_path / "folder").mkdir()
+    line = _fails_with(tmp_path, program, **{name: value})
+    assert line.startswith("DB_HOST" if name == "MESSAGE_LOG_URL" else name)
+
+
+@pytest.mark.parametrize(
+    ("program", "name"), [(_EXPORTER, "EXPORTER_LISTEN"), (_HOOK, "HOOK_LISTEN")]
+)
+def test_a_port_that_is_in_use_is_told_in_one_line(
+    tmp_path: Path, program: tuple[str, ...], name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        events = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token"}
+        line = _fails_with(tmp_path, program, **{name: where}, **events)
+    assert line.startswith(f"{name}: {where} is in use by another program; choose another")
+    assert not list(tmp_path.rglob("*-wal")), "the state is closed"
+
+
+@pytest.fixture(scope="module", params=[_EXPORTER, _HOOK], ids=["exporter", "hook"])
 def hung_up(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:

@@ -34,17 +34,15 @@ def world(tmp_path: Path) -> Iterator[SimulatedWorld]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., World]:
     """Make worlds with a gateway in memory, by options."""
-    made: list[World] = []
 
     def make(hooks: int = 1, **options: Any) -> World:
-        made.append(World(tmp_path, Options(**options), hooks=hooks))
-        return made[-1]
+        made = World(tmp_path, Options(**options), hooks=hooks)
+        request.addfinalizer(made.close)
+        return made
 
-    yield make
-    for one in made:
-        one.close()
+    return make
 
 
 class TestADisconnectedChannel:

@@ -58,18 +58,16 @@ _MANY = [f"channel {number:02d}" for number in range(8)]
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., Database]]:
+def opened(request: pytest.FixtureRequest) -> Callable[..., Database]:
     """Open databases that are closed in the end."""
-    databases: list[Database] = []
 
     def open_(url: sa.URL, **more: Any) -> Database:
-        databases.append(open_state(url, **more))
-        add_gateways(databases[-1], [GATEWAY])
-        return databases[-1]
+        database = open_state(url, **more)
+        request.addfinalizer(database.close)
+        add_gateways(database, [GATEWAY])
+        return database
 
-    yield open_
-    for database in databases:
-        database.close()
+    return open_
 
 
 @pytest.fixture
@@ -89,19 +87,16 @@ def other(url: sa.URL, state: Database, opened: Callable[..., Database]) -> Data
 
 
 @pytest.fixture
-def make(url: sa.URL, tmp_path: Path) -> Iterator[Callable[..., World]]:
+def make(url: sa.URL, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., World]:
     """Make worlds of two hooks on one state, whose calls bring a channel back."""
-    worlds: list[World] = []
 
     def world(options: Options | None = None, *, hooks: int = 2) -> World:
         made = World(tmp_path, options, hooks=hooks, url=url)
         made.gateway.on_call = lambda _call, name: made.put(name)
-        worlds.append(made)
+        request.addfinalizer(made.close)
         return made
 
-    yield world
-    for one in worlds:
-        one.close()
+    return world
 
 
 def _accept(database: Database, *channels: str, gateway: str = GATEWAY) -> list[str]:

@@ -19,14 +19,15 @@ class HttpServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, content_type, content = outer.answer(self.path, body, dict(self.headers))
+                asked = (self.command, self.path)
+                status, content_type, content = outer.answer(asked, body, dict(self.headers))
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_POST = do_GET  # noqa: N815 - the library's name
+            do_POST = do_DELETE = do_GET  # noqa: N815 - the library's names
 
             def log_message(self, *_: Any) -> None:
                 """Log nothing."""
@@ -38,8 +39,10 @@ class HttpServer:
         )
         self._thread.start()
 
-    def answer(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
-        """Return status, content type and body of the answer to a GET or POST."""
+    def answer(
+        self, asked: tuple[str, str], body: bytes, headers: dict[str, str]
+    ) -> tuple[int, str, bytes]:
+        """Return status, content type and body of the answer to a method and path."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -77,7 +80,7 @@ class ConsumerWebhook(HttpServer):
         super().__init__()
         self.url = f"http://{self.at}/hook"
 
-    def answer(self, _path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
+    def answer(self, _: object, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
         event = json.loads(body)
         self.events.append(event)
         self.headers.append(headers)

@@ -54,7 +54,10 @@ class Inbox(HttpServer):
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
         return "250 OK"
 
-    def answer(self, path: str, body: bytes, _headers: object) -> tuple[int, str, bytes]:
+    def answer(
+        self, asked: tuple[str, str], body: bytes, _headers: object
+    ) -> tuple[int, str, bytes]:
+        _, path = asked
         if path.endswith("/sendMessage"):
             self.telegrams.append(json.loads(body))
         elif path == "/slack":

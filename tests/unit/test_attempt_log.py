@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,16 @@ _REPAIR = AttemptKind.REPAIR
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., World]:
     """Make worlds with options."""
-    worlds: list[World] = []
 
     def make(**options: Any) -> World:
-        worlds.append(World(tmp_path, Options(**options)))
-        worlds[-1].put()
-        return worlds[-1]
+        made = World(tmp_path, Options(**options))
+        request.addfinalizer(made.close)
+        made.put()
+        return made
 
-    yield make
-    for world in worlds:
-        world.close()
+    return make
 
 
 @pytest.fixture

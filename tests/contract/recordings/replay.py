@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from tests.support.http_servers import HttpServer
 
 _FOLDER = Path(__file__).parent
 
@@ -32,50 +32,28 @@ def shape(value: object) -> object:
     return type(value).__name__
 
 
-class ReplayServer:
+class ReplayServer(HttpServer):
     """Answers each method and path, without its query, as was recorded; and notes what is asked."""
 
     def __init__(self, *calls: dict[str, Any]) -> None:
-        answers = {
+        self._answers = {
             (call["request"]["method"], call["request"]["path"].partition("?")[0]): call
             for call in calls
         }
         self.asked: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
-        outer = self
+        super().__init__()
+        self.url = f"http://{self.at}"
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                """Log nothing."""
-
-            def handle_call(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                outer.bodies.append(self.rfile.read(length))
-                outer.headers.append(dict(self.headers))
-                asked = (self.command, self.path.partition("?")[0])
-                outer.asked.append(asked)
-                call = answers.get(asked, {"status": 204, "content_type": "", "body": ""})
-                body = call["body"]
-                raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-                self.send_response(call["status"])
-                self.send_header("Content-Type", call["content_type"])
-                if call["status"] != 204:
-                    self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            do_GET = do_POST = do_DELETE = handle_call  # noqa: N815 - the library's names
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def answer(
+        self, asked: tuple[str, str], body: bytes, headers: dict[str, str]
+    ) -> tuple[int, str, bytes]:
+        method, path = asked
+        self.asked.append((method, path.partition("?")[0]))
+        self.headers.append(headers)
+        self.bodies.append(body)
+        call = self._answers.get(self.asked[-1], {"status": 204, "content_type": "", "body": ""})
+        answer = call["body"]
+        raw = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        return call["status"], call["content_type"], raw
