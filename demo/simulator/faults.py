@@ -121,11 +121,6 @@ _FAULTS = (
     ),
     # Lists.
     _json("empty_list", answers.channel_list([]).body, operations=("list",)),
-    Fault("entries_without_id", ("list",)),
-    # The message's id in another field, or nowhere.
-    Fault("id_as_messageId", ("send",)),
-    Fault("id_as_message_id", ("send",)),
-    Fault("without_id", ("send",)),
 )
 
 CATALOGUE = {fault.name: fault for fault in _FAULTS}

@@ -5,7 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import Response
 
@@ -46,10 +46,7 @@ def carry_out(
         response = Response(canned.body, canned.status, content_type=canned.content_type)
         return CallOutcome(response, canned.status)
     answer = done or ordinary()
-    body = answer.body
-    if name in _RESHAPED:
-        body = _RESHAPED[name](body)
-    return CallOutcome(as_json(answer.status, body), answer.status)
+    return CallOutcome(as_json(*answer), answer.status)
 
 
 def _released(released: threading.Event, connection: socket.socket) -> bool:
@@ -109,26 +106,4 @@ _WAYS: dict[str, Callable[[SwitchedOn, socket.socket], CallOutcome]] = {
     "truncated": _truncated,
     "huge": _huge,
     "redirect": _redirect,
-}
-
-
-def _with_strays(body: dict[str, Any]) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"id": None, "name": None, "status": "connected"}
-    strays = [nothing, {"id": "", "status": "disconnected"}, {}]
-    entries = [{"status": "connected"}, *body["channels"], *strays]
-    return {"success": True, "channels": entries, "total": len(entries)}
-
-
-def _with_id_in(body: dict[str, Any], name: str | None) -> dict[str, Any]:
-    if "id" not in body:
-        return body  # no message was sent
-    rest = {key: value for key, value in body.items() if key != "id"}
-    return rest if name is None else rest | {name: body["id"]}
-
-
-_RESHAPED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "id_as_messageId": lambda body: _with_id_in(body, "messageId"),
-    "id_as_message_id": lambda body: _with_id_in(body, "message_id"),
-    "without_id": lambda body: _with_id_in(body, None),
-    "entries_without_id": _with_strays,
 }

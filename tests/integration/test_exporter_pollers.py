@@ -316,14 +316,16 @@ def test_unusable_entries_are_told_once_and_leave_the_others_alone(
     poller: GatewayPoller, simulated: Simulator, board: StateStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "exporter")
-    simulated.fault("list", "entries_without_id")
+    for name in ("odd", "strange"):
+        simulated.put_channel(name, id_field="none")
     for _ in range(3):
         poller.poll_once()
     assert _statuses(board) == {"loja": "connected"}
-    simulated.clear_faults()
+    for name in ("odd", "strange"):
+        simulated.remove(name)
     poller.poll_once()
     assert caplog.messages == [
-        "channel list: 4 entries are left out: 4 without a usable id",
+        "channel list: 2 entries are left out: 2 without a usable id",
         "channel list: no entry is left out any more",
     ]
 
