@@ -7,7 +7,7 @@ from typing import Any, Literal
 from demo.simulator.errors import Refused
 from demo.simulator.knobs import Knobs, Session, Status
 
-Reply = Literal["connected", "initializing", "not_started", "qr", "invalid_qr"]
+Reply = Literal["connected", "initializing", "not_started", "qr"]
 """The gateway's answer to a request for a QR code."""
 
 ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect", "kill_browser")
@@ -248,7 +248,7 @@ class SimulatedChannel:
             return "qr"
         if self.knobs.heals and self._recovers_at is None:
             self._recovers_at = now + self.knobs.reconnect_seconds
-        return "connected" if self.knobs.zombie_answer == "connected" else "invalid_qr"
+        return "connected"
 
     def _begin_attempt(self, session: Session, now: float) -> None:
         self._asked = True

@@ -6,15 +6,13 @@ from typing import Any, Literal, get_type_hints
 Session = Literal["paired", "unpaired", "not_started", "dead"]
 AfterStart = Literal["paired", "unpaired", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
-ZombieAnswer = Literal["connected", "http_500", "qr"]
+ZombieAnswer = Literal["connected", "qr"]
 Start = Literal["works", "fails"]
 Pairing = Literal["issued", "refused"]
 Engine = Literal["NOWEB", "WEBJS"]
 Posting = Literal["set", "wiped", "disabled", "unselected", "moved", "global"]
 POSTING = ("set", "global")
 WhatsApp = Literal["reachable", "refused", "unresolved"]
-IdField = Literal["id", "name", "channel_id", "none"]
-QrForm = Literal["base64", "data_url", "http_url"]
 
 AS_IT_IS = "(as it is)"
 """`status_text` that lists the channel's real status."""
@@ -24,26 +22,6 @@ MISSING = "(missing)"
 
 BAILEYS = "WHATSAPP-BAILEYS"
 """Evolution's name for a session of WhatsApp Web, the only kind that can be reconnected."""
-
-QR_FIELDS = (
-    "qr",
-    "qr_base64",
-    "qrcode",
-    "base64Qrimg",
-    "base64",
-    "base64Image",
-    "image",
-    "qrcode_base64",
-    "data",
-    "data.qr",
-    "data.base64",
-    "data.base64Qrimg",
-    "result",
-    "result.qr",
-    "result.base64",
-    "result.base64Qrimg",
-)
-"""Every field that the contract allows for the QR code."""
 
 
 @dataclass
@@ -55,6 +33,8 @@ class Knobs:
     first and then behaves like `after_start`, `dead` is accepted and never connects.
 
     `heals` and `zombie_answer` are the effect of getQr on a zombie; `heals` also of a restart.
+    `qr_text` is what getQr shows instead of an image. A channel that has no `lists_id` is in the
+    list without its id.
 
     `qr_seconds` is the lifetime of the QR code of a started session; null is unlimited.
     `integration` other than the default is Evolution's for the official Business API.
@@ -74,19 +54,16 @@ class Knobs:
     `engine` is WAHA's; WEBJS has no list of all chats, and does not filter by time.
     """
 
-    name: str | None = None
     session: Session = "paired"
     after_start: AfterStart = "paired"
     start_seconds: float = 0.0
-    not_started_http: Literal[200, 500] = 200
     reconnect_seconds: float = 2.0
     initializing_answers: int = 0
     heals: bool = True
     zombie_answer: ZombieAnswer = "connected"
-    qr_field: str = "qr"
-    qr_form: QrForm = "base64"
+    qr_text: str | None = None
     status_text: Any = AS_IT_IS
-    id_field: IdField = "id"
+    lists_id: bool = True
     qr_seconds: float | None = None
     integration: str = BAILEYS
     start: Start = "works"

@@ -231,7 +231,7 @@ def test_verbose_says_what_is_not_understood_of_the_rows(cron: Cron) -> None:
 def test_what_is_left_out_of_the_list_is_told(cron: Cron) -> None:
     for name in ("S\u00e3o", "Sa\u0303o", "odd"):
         cron.channel(name)
-    cron.simulator.put_channel("odd", id_field="none")
+    cron.simulator.put_channel("odd", lists_id=False)
     twins = "left out of the list: 1 with an id that is there already"
     unusable = "left out of the list: 1 without a usable id"
     assert cron.check().stdout.splitlines() == [twins]

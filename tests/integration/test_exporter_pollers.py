@@ -317,7 +317,7 @@ def test_unusable_entries_are_told_once_and_leave_the_others_alone(
 ) -> None:
     caplog.set_level(logging.INFO, "exporter")
     for name in ("odd", "strange"):
-        simulated.put_channel(name, id_field="none")
+        simulated.put_channel(name, lists_id=False)
     for _ in range(3):
         poller.poll_once()
     assert _statuses(board) == {"loja": "connected"}

@@ -54,10 +54,6 @@ class TestADisconnectedChannel:
             ({"session": "unpaired"}, "qr", "qr_required", 1),
             ({"session": "not_started"}, "qr start_session qr", "reconnected", 6),
             (
-                {"session": "not_started", "not_started_http": 500},
-                *("qr start_session qr", "reconnected", 6),
-            ),
-            (
                 {"session": "not_started", "after_start": "unpaired"},
                 *("qr start_session qr", "qr_required", 4),
             ),
@@ -160,11 +156,10 @@ class TestASilentChannel:
         assert ended.finished_at - ended.accepted_at < 11
 
     @pytest.mark.parametrize("cause", _SILENCE)
-    @pytest.mark.parametrize("answer", ["connected", "http_500"])
     def test_without_a_message_it_was_only_requested(
-        self, world: SimulatedWorld, cause: RepairCause, answer: Any
+        self, world: SimulatedWorld, cause: RepairCause
     ) -> None:
-        world.simulator.put_channel("loja", zombie=True, zombie_answer=answer)
+        world.simulator.zombie("loja")
         world.later(5, lambda: world.message("obra"))
         ended = world.repair(cause=cause)
         assert (ended.outcome, ended.action) == ("requested", "getQr")

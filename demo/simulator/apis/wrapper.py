@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from flask import Response, request
+from flask import Response
 
 from demo.simulator.apis import wrapper_answers as answers
 from demo.simulator.apis.calls import (
@@ -69,17 +69,13 @@ class WrapperApi(SimulatedApi):
         return self.answer("list", None, work)
 
     def _qr(self, one: SimulatedChannel, now: float) -> HttpAnswer:
-        reply, knobs = one.ask_qr(now), one.knobs
+        reply = one.ask_qr(now)
         if reply == "qr":
-            root = f"{request.scheme}://{request.host}/sim/qr-images/"
-            value = _qr_value(self.gateway.next_qr(), knobs.qr_form, root)
-            return answers.qr_code(knobs.qr_field, value)
-        if reply == "not_started":
-            return answers.not_started(knobs.not_started_http)
+            return answers.qr_code(one.knobs.qr_text or png(self.gateway.next_qr()))
         return {
             "connected": answers.CONNECTED,
             "initializing": answers.INITIALIZING,
-            "invalid_qr": answers.INVALID_QR,
+            "not_started": answers.NOT_STARTED,
         }[reply]
 
     def _start_session(self, one: SimulatedChannel, now: float) -> HttpAnswer:
@@ -119,10 +115,3 @@ class WrapperApi(SimulatedApi):
 
     def _elsewhere(self) -> Response:
         return self.elsewhere(answers.channel_list([]))
-
-
-def _qr_value(number: int, form: str, image_root: str) -> str:
-    if form == "http_url":
-        return f"{image_root}{number}.png"
-    bare = png(number)
-    return f"data:image/png;base64,{bare}" if form == "data_url" else bare

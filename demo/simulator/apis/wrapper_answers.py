@@ -12,7 +12,6 @@ NO_CHANNEL_NAMED = HttpAnswer(400, {"success": False, "error": "The field 'chann
 ALREADY_THERE = HttpAnswer(409, {"success": False, "error": "Channel already exists"})
 NO_MESSAGE = HttpAnswer(400, {"success": False, "error": "The fields 'to' and 'text' are missing"})
 NOT_SENT = HttpAnswer(500, {"success": False, "error": "WPPConnect could not send the message"})
-INVALID_QR = HttpAnswer(500, {"success": False, "error": "Invalid QR code response from server"})
 CONNECTED = HttpAnswer(
     200,
     {
@@ -24,21 +23,19 @@ CONNECTED = HttpAnswer(
 )
 INITIALIZING = HttpAnswer(200, {"success": True, "qr": None, "status": "INITIALIZING"})
 STARTED = HttpAnswer(200, {"success": True, "message": "The session is starting"})
+NOT_STARTED = HttpAnswer(
+    200,
+    {
+        "success": False,
+        "error": "Session not started. Use POST /api/channels/{id}/start-session",
+    },
+)
 DELETED = HttpAnswer(200, {"success": True, "message": "The session was thrown away"})
 
 
-def not_started(status: int) -> HttpAnswer:
-    """Answer with HTTP 200 or 500 that start-session has to be called first."""
-    words = "Session not started. Use POST /api/channels/{id}/start-session"
-    return HttpAnswer(status, {"success": False, "error": words})
-
-
-def qr_code(field: str, value: str) -> HttpAnswer:
-    """Answer with a QR code in the given field, which may be nested (`data.qr`)."""
-    body: Any = value
-    for key in reversed(field.split(".")):
-        body = {key: body}
-    return HttpAnswer(200, {"success": True} | body)
+def qr_code(text: str) -> HttpAnswer:
+    """Answer with a QR code."""
+    return HttpAnswer(200, {"success": True, "qr": text})
 
 
 def created(channel_id: str) -> HttpAnswer:
@@ -58,9 +55,5 @@ def channel_list(entries: list[dict[str, Any]]) -> HttpAnswer:
 
 def list_entry(channel_id: str, knobs: Knobs, status: Status) -> dict[str, Any]:
     """Return a channel's entry in the list, modified by its knobs."""
-    entry: dict[str, Any] = {}
-    if knobs.id_field == "id":
-        entry = {"id": channel_id, "name": knobs.name or channel_id}
-    elif knobs.id_field != "none":
-        entry = {knobs.id_field: channel_id}
+    entry = {"id": channel_id, "name": channel_id} if knobs.lists_id else {}
     return entry | knobs.shown("status", status)
