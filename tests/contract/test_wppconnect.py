@@ -288,12 +288,6 @@ class TestWppconnect(GatewayContract):
         received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(2.0, 9.0))
         assert "loaded no chat yet" in received.cannot_know
 
-    def test_a_session_that_is_down_cannot_know_its_messages(self, world: World) -> None:
-        phone = Phone(world)
-        phone.gets("A")
-        world.simulator.drop("loja")
-        assert "session is down" in phone.received().cannot_know
-
     def test_a_chat_that_does_not_open_leaves_the_others(self, world: World) -> None:
         phone = Phone(world)
         phone.gets("A")

@@ -14,7 +14,6 @@ import requests
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.support.certificates import self_signed
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Fork, Program, environment, run_here
@@ -123,22 +122,6 @@ def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> N
             # Until the channel is there, the list is empty.
             wait_until(lambda: "read again" in program.stderr, "the recovery")
         assert "channel list cannot be read: connection: Connection refused" in program.lines[1]
-
-
-def test_a_certificate_that_is_not_trusted_is_a_tls_failure_until_it_is(tmp_path: Path) -> None:
-    (tmp_path / "wrong").mkdir()
-    right = self_signed(tmp_path)
-    with SimulatorServer(SECRET, tls=self_signed(tmp_path / "wrong")) as server:
-        settings = _settings(server.url, WPP_GATEWAY_CA_FILE=str(right[0]))
-        with Fork(tmp_path, "exporter", settings=settings) as program:
-            assert _errors(_wait_for(program, 0)).keys() == {"tls"}
-            server.stop()
-            port = int(server.url.rpartition(":")[2])
-            with SimulatorServer(SECRET, port=port, tls=right) as other:
-                Simulator(other.url, verify=str(right[0])).put_channel("loja")
-                _wait_for(program, 1)
-    assert "channel list cannot be read: tls: " in program.lines[1]
-    assert SECRET not in program.stderr
 
 
 def test_it_follows_the_message_log(

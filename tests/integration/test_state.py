@@ -761,28 +761,3 @@ def test_a_failed_payload_leaves_nothing_behind(state: Database) -> None:
     with pytest.raises(StateError):
         _accept(state, "a", "b")
     assert _open_rows(state) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "mysql+pymysql://user:not-a-real-password@127.0.0.1:1/state",
-        "mysql+pymysql://user:not-a-real-password@127.0.0.1:1/state?no_such_option=1",
-        "mysql+pymysql://user:not-a-real-password@127.0.0.1:1/state?charset=klingon",
-        "sqlite:///file/state.sqlite3",
-        "sqlite:///file",
-        "sqlite:///folder",
-        "sqlite://",
-        "sqlite:///:memory:",
-    ],
-)
-def test_a_state_that_cannot_be_opened_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("no database at all, but a text that is long enough " * 50)
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(StateError) as caught:
-        open_state(sa.make_url(text))
-    assert str(caught.value).isprintable()
-    assert "not-a-real-password" not in str(caught.value)
