@@ -6,8 +6,6 @@ take most of the time of an event, and there can be a thousand a second.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import enum
 import hmac
 import json
@@ -22,7 +20,7 @@ from flask import Flask, Response, jsonify, request
 
 from zapwatch.clock import Clock
 from zapwatch.config import Report
-from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle
+from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle, token_in
 from zapwatch.gateways.base import Gateway
 from zapwatch.messages.message import EventError, Message, parse_event
 from zapwatch.metrics import MetricsPage
@@ -305,11 +303,9 @@ def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:
 
     As a bearer token, a password, or in the query, for a gateway that only accepts a URL.
     """
-    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return hmac.compare_digest(_bytes(given.strip()), token)
-    if scheme.lower() == "basic":
-        return hmac.compare_digest(_password(given), token)
+    given = token_in(environ.get("HTTP_AUTHORIZATION", ""))
+    if given is not None:
+        return hmac.compare_digest(given.encode("utf-8", "replace"), token)
     text = _token_in_query(environ)
     # Evolution can append the event's name to the URL, here after the token.
     return any(hmac.compare_digest(_bytes(one), token) for one in (text, text.rpartition("/")[0]))
@@ -322,13 +318,6 @@ def _token_in_query(environ: WSGIEnvironment) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("latin-1", "replace")
-
-
-def _password(given: str) -> bytes:
-    try:
-        return base64.b64decode(given, validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return b""
 
 
 def _no_such(path: str) -> str:

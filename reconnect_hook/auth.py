@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import request
-from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
 from werkzeug.sansio.http import parse_cookie
 from werkzeug.wrappers import Response as AnyResponse
 from werkzeug.wsgi import get_host
 
 from zapwatch.clock import Clock
-from zapwatch.front import WAIT_SECONDS, LoginThrottle
+from zapwatch.front import WAIT_SECONDS, LoginThrottle, token_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -46,18 +45,18 @@ class TokenAuth:
 
     def is_known(self, environ: WSGIEnvironment) -> bool:
         """Whether a request's headers have the token or an open session; counts no attempt."""
-        given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))
+        given = token_in(environ.get("HTTP_AUTHORIZATION", ""))
         if given is not None:
             return self._is_token(given)
         return self._is_open(parse_cookie(environ.get("HTTP_COOKIE")).get(_COOKIE, ""))
 
     def has_credentials(self, environ: WSGIEnvironment) -> bool:
         """Whether a request's headers have a token, right or wrong."""
-        return _token_in(environ.get("HTTP_AUTHORIZATION", "")) is not None
+        return token_in(environ.get("HTTP_AUTHORIZATION", "")) is not None
 
     def check_token(self, environ: WSGIEnvironment) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests unless a request has the token."""
-        given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))
+        given = token_in(environ.get("HTTP_AUTHORIZATION", ""))
         if given is None:
             raise Unauthorized
         # A browser may add a remembered password to a cross-site request.
@@ -66,7 +65,7 @@ class TokenAuth:
 
     def check(self) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests without a token or session."""
-        if _token_in(request.headers.get("Authorization", "")) is not None:
+        if token_in(request.headers.get("Authorization", "")) is not None:
             self.check_token(request.environ)
         elif self._is_open(request.cookies.get(_COOKIE, "")):
             _refuse_other_sites(request.environ)
@@ -128,15 +127,6 @@ def _path() -> str:
 
 def _digest(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "replace")).digest()
-
-
-def _token_in(header: str) -> str | None:
-    """Return a script's token: a bearer token, or the Basic password of any user."""
-    scheme, _, rest = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
-    given = Authorization.from_header(header)
-    return (given.password or "") if given is not None and given.type == "basic" else None
 
 
 def _refuse_other_sites(environ: WSGIEnvironment) -> None:
