@@ -108,11 +108,9 @@ class HttpResponse:
             return None
 
 
-def one_line(
-    detail: str, *, secret: str = "", secrets: Sequence[str] = (), hide: Sequence[str] = ()
-) -> str:
+def one_line(detail: str, *, secrets: Sequence[str] = (), hide: Sequence[str] = ()) -> str:
     """Return one short line with secrets masked, since a server may echo them."""
-    for one in filter(None, (*secrets, secret)):
+    for one in filter(None, secrets):
         # Some gateways expect the secret in the path, where it is percent-encoded.
         for text in dict.fromkeys((one, quote(one, safe="", errors="surrogatepass"))):
             detail = detail.replace(text, "[secret]")
