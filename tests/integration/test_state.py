@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -370,6 +371,21 @@ def test_who_dies_in_a_call_is_followed_with_one_call_more(make: Callable[..., W
     world.run(30)
     assert world.outcomes("loja") == ["reconnected"]
     assert len(world.gateway.calls) == 2
+
+
+def test_what_a_hook_leaves_when_it_stops_is_done_by_the_other_at_once(
+    make: Callable[..., World],
+) -> None:
+    world = make(Options(call_takes=60.0))
+    _drop(world, "loja")
+    world.run(5, until=lambda: _row(world.hook.database).phase is Phase.CALLING)
+    world.run(4)  # a look during the call puts the row off by a lease
+    leader = next(hook for hook in world.hooks if hook.reconciler.leads)
+    leader.reconciler.stop()
+    leader.reconciler.give_back()
+    leader.stalled_until = math.inf
+    world.run(LEASE_SECONDS / 2, until=lambda: world.in_flight > 1)
+    assert world.in_flight == 2
 
 
 def test_a_lease_that_is_renewed_is_kept(make: Callable[..., World]) -> None:
