@@ -167,6 +167,7 @@ class Loop:
             find_program("prometheus"),
             f"--config.file={config}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            "--storage.tsdb.retention.time=31d",  # the page's shares of 30 days
             f"--web.listen-address={self.at.prometheus}",
             "--log.level=warn",
             *self.prometheus_options,

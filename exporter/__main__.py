@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
             "Polls WhatsApp gateways and their message logs, and serves metrics for "
             "Prometheus, until SIGTERM or Ctrl-C. SIGHUP makes it read the settings again.",
             settings="GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, "
-            "MESSAGES_*, SILEN*, PROBE*, EXPORTER_*",
+            "MESSAGES_*, SILENT_*, SILENCE_*, PROBE*, IGNORE_*, EXPORTER_*, WEB_CONFIG_FILE, "
+            "LOG_LEVEL, LOG_FORMAT",
             exit_codes={0: "stopped by a signal", 2: f"{WRONG_USAGE}, such as a port in use"},
             examples=[
                 "python -m exporter",

@@ -97,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
             "Takes Alertmanager's alerts at POST /alerts, repairs and probes the channels that "
             "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP makes "
             "it read the settings again.",
-            settings="HOOK_TOKEN (it must be set), HOOK_*, RECONNECT_*, PROBE*, PROMETHEUS_URL, "
-            "ALERTMANAGER_URL, HEARTBEAT_URL, GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or "
-            "DB_*, MESSAGE_*, MESSAGES_STATE_URL, SILENT_*",
+            settings="HOOK_TOKEN (it must be set), HOOK_*, RECONNECT_*, PROBE*, PROMETHEUS_*, "
+            "ALERTMANAGER_*, HEARTBEAT_URL, GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or "
+            "DB_*, MESSAGE_*, MESSAGES_STATE_URL, SILENT_*, IGNORE_*, WEB_CONFIG_FILE, LOG_LEVEL, "
+            "LOG_FORMAT",
             exit_codes={
                 0: "stopped by a signal",
                 2: f"{WRONG_USAGE}, such as a port in use or a state that cannot be written",

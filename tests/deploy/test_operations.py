@@ -257,10 +257,13 @@ def test_what_was_backed_up_is_there_after_a_loss(guided: Guided) -> None:
     _pause(machine, "depois")
     machine.run("cp --preserve /var/lib/zapwatch/*-wal /root/")
     lost = "/etc/zapwatch /etc/prometheus/rules /var/lib/zapwatch /var/lib/zapwatch-exporter"
-    machine.run(f"systemctl stop zapwatch-hook zapwatch-exporter\nrm -r {lost}")
+    # Like a new machine, where install.md has enabled nothing.
+    machine.run(f"systemctl disable --now zapwatch-hook zapwatch-exporter\nrm -r {lost}")
     # As a hook leaves it that was killed.
     machine.run("mkdir /var/lib/zapwatch\nmv /root/*-wal /var/lib/zapwatch/")
     assert machine.run(restore).stdout == "active\n" * 4
+    enabled = machine.run(f"systemctl is-enabled {' '.join(_SERVICES)}").stdout
+    assert enabled == "enabled\n" * 2
     assert "guardado" in _paused(machine)
     assert "depois" not in _paused(machine)
     assert (

@@ -63,7 +63,8 @@ def test_promtool_takes_their_configuration_with_our_rules_and_targets(
 ) -> None:
     ours = yaml.safe_load(blocks("prometheus.md", "yaml")[0])
     shipped = read_yaml(PROMETHEUS / "prometheus.yml")
-    for job in ours:
+    behind_tls = yaml.safe_load(blocks("tls.md", "yaml")[0])["scrape_configs"]
+    for job in [*ours, *behind_tls]:
         assert job["scrape_interval"] == shipped["global"]["scrape_interval"]
     both = [{"job_name": j["job_name"], "static_configs": j["static_configs"]} for j in ours]
     assert both == shipped["scrape_configs"][:2]

@@ -45,6 +45,14 @@ WARNINGS = REPAIRED | {
     "WhatsAppMessageLogStalled",
 }
 
+STARTS_OF_PROMETHEUS = (
+    "deploy/container/compose.yaml",
+    "deploy/ha/default/prometheus",
+    "docs/install.md",
+    "docs/start.md",
+    "docs/pt-BR/install.md",
+    "docs/pt-BR/start.md",
+)
 EXPORTER_POLL_SECONDS = 5
 FROM_DROP_TO_REPAIR_SECONDS = 30
 
@@ -140,20 +148,15 @@ def test_the_rules_ask_for_the_jobs_that_are_scraped() -> None:
     assert asked <= scraped
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "deploy/container/compose.yaml",
-        "deploy/ha/default/prometheus",
-        "docs/install.md",
-        "docs/start.md",
-        "docs/pt-BR/install.md",
-        "docs/pt-BR/start.md",
-    ],
-)
+@pytest.mark.parametrize("path", STARTS_OF_PROMETHEUS)
 def test_a_restart_of_prometheus_ends_no_alert(path: str) -> None:
     """Without the option each ``for`` of less than ten minutes begins again."""
     assert (ROOT / path).read_text().count("--rules.alert.for-grace-period=1m") == 1
+
+
+@pytest.mark.parametrize("path", [*STARTS_OF_PROMETHEUS, "demo/loop.py"])
+def test_prometheus_keeps_the_month_that_the_page_shows(path: str) -> None:
+    assert (ROOT / path).read_text().count("--storage.tsdb.retention.time=31d") == 1
 
 
 def test_a_drop_reaches_the_hook_within_thirty_seconds() -> None:

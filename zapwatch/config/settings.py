@@ -501,8 +501,9 @@ SETTINGS = (
             unique="number",
         ),
         "",
-        "the numbers of your own channels: `loja=5500000000001,obra=5500000000002`. Echoes go "
-        "to these numbers only; in gateways.yaml also a key for each: `loja: 5500000000001`",
+        "numbers of your own channels, for echoes: `loja=5500000000001,obra=5500000000002`. They "
+        "take precedence over those that the gateway reports; in gateways.yaml also a key for "
+        "each: `loja: 5500000000001`",
         key="probe_echo_numbers",
         by_channel="numbers by channel, such as loja: 5500000000001",
         private=True,
