@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import bcrypt
-from granian._granian import RSGIProtocolClosed, SocketHolder
+from granian._granian import RSGIProtocolClosed, RSGIProtocolError, SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -89,6 +89,7 @@ _BACKLOG = 1024  # connections that wait for accept()
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # open files of a program besides its connections
 _END_SECONDS = 1  # for requests in progress at shutdown
+_LINGER_SECONDS = 1.0  # for the rest of a refused body: who is reset may not see the answer
 _HEALTH = "/-/healthy"
 _METRICS = "/metrics"
 _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all incomplete bodies together
@@ -222,6 +223,11 @@ class Front:
             await asyncio.sleep(_SLOW_SECONDS)
         # Otherwise granian sets its own name.
         protocol.response_bytes(answer.status, [*answer.headers, ("server", "")], answer.body)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            with suppress(TimeoutError, RSGIProtocolClosed, RSGIProtocolError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    async for _ in protocol:
+                        pass
 
     async def _answer(self, scope: Any, protocol: Any) -> Answer:
         headers = list(scope.headers.items())

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -228,6 +228,17 @@ def test_the_body_of_a_stranger_is_not_taken(served: Served) -> None:
     assert served.send(chunked + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n0\r\n\r\n") == (200, b"")
 
 
+def test_who_goes_on_sending_a_refused_body_is_not_cut_off(served: Served) -> None:
+    """A proxy that is reset while it sends answers 502 for itself."""
+    with served.connect() as connection:
+        connection.sendall(_POST % (b"/echo", 20_000, b"Authorization: wrong\r\n") + b"x")
+        refused = http.client.HTTPResponse(connection)
+        refused.begin()
+        assert (refused.status, refused.read()[:8]) == (401, b'{"error"')
+        connection.sendall(b"x" * 19_999 + _GET % b"/echo")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     ("head", "sent"),
     [
@@ -311,10 +322,24 @@ def _scope(path: str, client: str = "127.0.0.1", **headers: str) -> SimpleNamesp
     return SimpleNamespace(path=path, **head, **ends)
 
 
+class _Protocol:
+    """Granian's side of requests without a body."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def response_bytes(self, status: int, *_: object) -> None:
+        self.statuses.append(status)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks: tuple[bytes, ...] = ()
+        for chunk in chunks:
+            yield chunk
+
+
 def _ask(front: Front, *requests: str | SimpleNamespace) -> list[int]:
     """Send all requests at once, and return the answers' statuses in the order that they come."""
-    statuses: list[int] = []
-    protocol = SimpleNamespace(response_bytes=lambda status, *_: statuses.append(status))
+    protocol = _Protocol()
 
     async def ask() -> None:
         scopes = (_scope(one) if isinstance(one, str) else one for one in requests)
@@ -323,7 +348,7 @@ def _ask(front: Front, *requests: str | SimpleNamespace) -> list[int]:
     # A thread of its own: a browser test may have left a loop in this one.
     with ThreadPoolExecutor(1) as other:
         other.submit(asyncio.run, ask()).result()
-    return statuses
+    return protocol.statuses
 
 
 def test_a_client_that_is_to_come_later_waits_for_its_answer() -> None:
