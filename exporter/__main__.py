@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         if settings.exporter_listen.host in _LOOPBACK:
             add_settings(pages, reloading.reload, lambda: describe(reloading.settings))
         receiver = post.receiver(pages, supervisor.hurry)
-        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
+        front = Front(receiver, auth=receiver, urgent=EVENTS_PATH)
+        front.cached_metrics = supervisor.page.cached
+        server.run(front)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
     finally:
