@@ -101,7 +101,7 @@ class Prometheus:
             raise SourceError(error.kind) from None
         if not response.is_success:
             raise SourceError(f"HTTP {response.status}")
-        answer = response.json()
+        answer = response.parsed
         if answer is None:
             raise SourceError("an answer that is not JSON")
         data = answer.get("data") if isinstance(answer, dict) else None
