@@ -17,8 +17,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import yaml
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from dotenv.parser import parse_stream
 
 from zapwatch.config.readers import Listen, SettingsError, is_nested_too_deep, unreadable
@@ -155,6 +153,10 @@ def decrypt(stored: str, infra_key: str) -> str:
         if marked:
             raise UndecryptableError(marked=True)
         return stored
+    # They take 7 MiB, and most secrets are plain.
+    from cryptography.hazmat.primitives import padding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
+
     key = hashlib.sha256(infra_key.encode("utf-8", "surrogateescape")).digest()
     decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
     unpadder = padding.PKCS7(_BLOCK * 8).unpadder()
