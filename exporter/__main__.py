@@ -30,7 +30,7 @@ from zapwatch.server import end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape switches
-# threads about ten times: benchmarks/scrape.py, 10,000 channels: p99 24 ms, 90 ms with the default.
+# threads several times: benchmarks/scrape.py, 10,000 channels: p99 24 ms, 90 ms with the default.
 _SWITCH_SECONDS = 0.0005
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
