@@ -30,7 +30,7 @@ from zapwatch.server import end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape switches
-# threads about ten times: benchmarks/scrape.py, 10,000 channels: p99 24 ms, 90 ms with the default.
+# threads several times: benchmarks/scrape.py, 10,000 channels: p99 24 ms, 90 ms with the default.
 _SWITCH_SECONDS = 0.0005
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         if settings.exporter_listen.host in _LOOPBACK:
             add_settings(pages, reloading.reload, lambda: describe(reloading.settings))
         receiver = post.receiver(pages, supervisor.hurry)
-        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
+        front = Front(receiver, auth=receiver, urgent=EVENTS_PATH)
+        front.cached_metrics = supervisor.page.cached
+        server.run(front)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
     finally:

@@ -111,13 +111,13 @@ class AlertmanagerApi:
     def answers(self, seconds: float) -> bool:
         """Whether the API responds; raises nothing."""
         try:
-            return self._call("GET", "/api/v2/status", seconds).json() is not None
+            return self._call("GET", "/api/v2/status", seconds).parsed is not None
         except AlertmanagerError:
             return False
 
     def config(self, seconds: float) -> dict[str, Any]:
         """Return the active configuration, with secrets masked."""
-        answer = self._call("GET", "/api/v2/status", seconds).json()
+        answer = self._call("GET", "/api/v2/status", seconds).parsed
         try:
             text = answer["config"]["original"].encode()
             parsed: Any = None if is_nested_too_deep(text) else yaml.safe_load(text)
@@ -175,7 +175,7 @@ class AlertmanagerApi:
     def muted(self, alert: str, seconds: float) -> set[tuple[str, str]]:
         """Return gateway and channel of each silenced alert of this name."""
         asked = {"filter": f'alertname="{alert}"', "active": "false", "inhibited": "false"}
-        found = self._call("GET", f"/api/v2/alerts?{urlencode(asked)}", seconds).json()
+        found = self._call("GET", f"/api/v2/alerts?{urlencode(asked)}", seconds).parsed
         try:
             labels = [one["labels"] for one in found]
             return {(str(one["gateway"]), str(one["channel"])) for one in labels}

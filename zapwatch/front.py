@@ -50,6 +50,8 @@ from zapwatch.server import fail, notify, start_thread, vouch_for
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
+    from zapwatch.metrics import Page
+
     AnswerTogether = Callable[[Sequence[WSGIEnvironment]], Sequence["Answer" | None]]
     _Outcome = tuple[asyncio.Future["Answer"], "Answer" | Exception]
 
@@ -171,7 +173,8 @@ class Authentication(Protocol):
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
 
-    ``/-/healthy`` bypasses the threads; plain ``/metrics`` has its own. One thread handles waiting
+    ``/-/healthy`` bypasses the threads; plain ``/metrics`` has its own, or bypasses them
+    if ``cached_metrics`` returns a page for Accept and Accept-Encoding. One thread handles waiting
     requests to the path ``urgent`` (below it, if it ends with a slash): ``answer_together`` may
     store their data in one transaction, and returns None for those that the application is to
     answer, one by one. Paths with the prefix ``keyed`` contain a key: they need no password and are
@@ -193,6 +196,7 @@ class Front:
         ping: Callable[[], object] | None = None,
     ) -> None:
         self.users: Mapping[str, bytes] = {}
+        self.cached_metrics: Callable[[str, str], Page | None] = lambda *_: None
         self._of_passwords = ThreadPoolExecutor(1, "passwords")
         self._right_passwords: set[tuple[bytes, bytes]] = set()
         self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
@@ -248,6 +252,10 @@ class Front:
             return self._call(environ)
         loop = asyncio.get_running_loop()
         if path == _METRICS and not environ["QUERY_STRING"]:  # name[] is rendered each time
+            accepted = environ.get("HTTP_ACCEPT", ""), environ.get("HTTP_ACCEPT_ENCODING", "")
+            page = self.cached_metrics(*accepted) if environ["REQUEST_METHOD"] == "GET" else None
+            if page is not None:
+                return Answer(HTTPStatus.OK, list(page.headers.items()), page.body)
             return await loop.run_in_executor(self._of_metrics, self._call, environ)
         if self._ping is None:
             return await self._calling(loop, environ)

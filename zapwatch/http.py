@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Literal
 from urllib.parse import quote
@@ -87,7 +88,7 @@ class HttpError(Exception):
         """Whether the server may have received the request."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HttpResponse:
     """HTTP response with its whole body."""
 
@@ -100,8 +101,9 @@ class HttpResponse:
         """Whether the HTTP status is 2xx."""
         return self.status in range(200, 300)
 
-    def json(self) -> Any:
-        """Return the parsed body, or None if it is not JSON."""
+    @cached_property
+    def parsed(self) -> Any:
+        """Parsed JSON of the body, or None if it is not JSON."""
         try:
             return parse_json(self.raw)
         except (ValueError, RecursionError):

@@ -20,6 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 from zapwatch.clock import Clock
@@ -112,14 +113,19 @@ class MetricsPage:
         if names:
             with self._rendering:
                 return self._render(self._registry.restricted_registry(names), [wanted])[wanted]
-        self._scraped_at[wanted] = self._clock.monotonic()
-        page = self._pages.get(wanted)
+        page = self.cached(accept, accept_encoding)
         if page is None:
             with self._rendering:
                 if wanted not in self._pages:
                     self._pages = {**self._pages, **self._render(self._registry, [wanted])}
                 page = self._pages[wanted]
         return page
+
+    def cached(self, accept: str, accept_encoding: str) -> Page | None:
+        """Return the page if it is rendered; never waits."""
+        wanted = negotiate(accept, accept_encoding)
+        self._scraped_at[wanted] = self._clock.monotonic()
+        return self._pages.get(wanted)
 
     def refresh(self) -> None:
         """Render every scraped format. Raises nothing."""
@@ -192,8 +198,10 @@ class ReloadMetrics:
 
 
 def _encoder(*, openmetrics: bool) -> tuple[Callable[[Collector], bytes], str]:
-    # The client's header is not passed on, so that only these two formats can result.
-    return choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")
+    # The client's header is not passed on, so that only these two formats can result. No name needs
+    # escaping; by default, each sample's is escaped character by character, a third of the time.
+    wanted = f"{_OPENMETRICS}; version=1.0.0; escaping={ALLOWUTF8}"
+    return choose_encoder(wanted if openmetrics else "")
 
 
 class GatewayMetrics:

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -101,7 +102,7 @@ class Prometheus:
             raise SourceError(error.kind) from None
         if not response.is_success:
             raise SourceError(f"HTTP {response.status}")
-        answer = response.json()
+        answer = response.parsed
         if answer is None:
             raise SourceError("an answer that is not JSON")
         data = answer.get("data") if isinstance(answer, dict) else None
@@ -188,16 +189,14 @@ def read_metrics(
     Several exporters merge as in the rules: the worst connection and the newest message count.
     """
     names = quote_label("|".join(re.escape(name) for name in gateways))
-    samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)
+    samples: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS):
+        samples[sample.labels.get("gateway", "")].append(sample)
     firing = prometheus.firing(_SECONDS)
-    readings = {
-        name: _watch(
-            at,
-            [sample for sample in samples if sample.labels.get("gateway") == name],
-            [alert for alert in firing if alert.labels.get("gateway") == name],
-        )
-        for name in gateways
-    }
+    alerts: defaultdict[str, list[FiringAlert]] = defaultdict(list)
+    for alert in firing:
+        alerts[alert.labels.get("gateway", "")].append(alert)
+    readings = {name: _watch(at, samples[name], alerts[name]) for name in gateways}
     return readings, firing
 
 

@@ -396,7 +396,7 @@ class GatewayContract:
             before = set(kept)
             call()
             for name in kept.keys() - before:
-                for changed in _changed(kept[name].json()):
+                for changed in _changed(kept[name].parsed):
                     odd = {name: json.dumps(changed).encode()}
                     with suppress(GatewayError):
                         call()

@@ -313,11 +313,13 @@ def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:
 
 def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:
     assert polling.get("/").headers["Content-Type"].startswith("text/html")
-    page = requests.get(
-        f"{polling.url}/metrics",
-        headers={"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"},
-        timeout=TIMEOUT,
+    accept = {"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"}
+    first, page, head = (
+        requests.request(method, f"{polling.url}/metrics", headers=accept, timeout=TIMEOUT)
+        for method in ("GET", "GET", "HEAD")
     )
+    assert first.headers.keys() == page.headers.keys() == head.headers.keys()
+    assert not head.content
     assert page.headers["Content-Encoding"] == "gzip"
     assert page.headers["Content-Type"].startswith("application/openmetrics-text")
     assert page.text.endswith("# EOF\n")

@@ -23,6 +23,7 @@ import pytest
 from tests.support.programs import environment
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch.front import Answer, Front, LoginThrottle
+from zapwatch.metrics import Page
 
 _PROGRAM = """
 import sys, threading
@@ -356,6 +357,26 @@ def test_a_client_that_is_to_come_later_waits_for_its_answer() -> None:
     began = time.monotonic()
     assert _ask(Front(app, auth=_Strangers(), urgent="/alerts"), "/scan/wrong") == [404]
     assert time.monotonic() - began >= 1
+
+
+def test_cached_metrics_need_no_thread() -> None:
+    free = threading.Event()
+
+    def render(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        free.wait(1)
+        start_response("503 ", [])
+        return []
+
+    def cached(accept: str, _: str) -> Page | None:
+        if accept != "cached":
+            return None
+        free.set()
+        return Page(b"", {})
+
+    front = Front(render, auth=_Strangers(), urgent="/alerts")
+    front.cached_metrics = cached
+    scrapes = [_scope("/metrics", accept=one) for one in ("first", "first", "first", "cached")]
+    assert _ask(front, *scrapes) == [200, 503, 503, 503]
 
 
 def test_wrong_passwords_delay_only_those_of_their_address(

@@ -32,7 +32,7 @@ def _members(value: str, size: int) -> bytes:
 @pytest.mark.parametrize("value", ["[]", "{}", '{"a":1}', "[1]"])
 def test_a_list_of_empty_values_is_no_channel_list(value: str) -> None:
     raw = _many(value, MAX_BODY_BYTES - 2**20)
-    assert HttpResponse(200, "application/json", raw).json() is None
+    assert HttpResponse(200, "application/json", raw).parsed is None
 
 
 @pytest.mark.parametrize("value", _SMALLEST)

@@ -16,8 +16,6 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from dotenv.parser import parse_stream
 
 from zapwatch.config.readers import Listen, SettingsError, read_yaml, unreadable
@@ -154,6 +152,10 @@ def decrypt(stored: str, infra_key: str) -> str:
         if marked:
             raise UndecryptableError(marked=True)
         return stored
+    # They take 7 MiB, and most secrets are plain.
+    from cryptography.hazmat.primitives import padding  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
+
     key = hashlib.sha256(infra_key.encode("utf-8", "surrogateescape")).digest()
     decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
     unpadder = padding.PKCS7(_BLOCK * 8).unpadder()

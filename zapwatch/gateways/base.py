@@ -224,7 +224,7 @@ class GatewayResponse(HttpResponse):
 
     def json_value(self) -> Any:
         """Return the JSON of a successful response; raise Failure for any other."""
-        is_html, parsed = self.is_html, self.json()
+        is_html, parsed = self.is_html, self.parsed
         refused = isinstance(parsed, dict) and parsed.get("success") is False
         if self.is_success and not is_html and parsed is not None and not refused:
             return parsed

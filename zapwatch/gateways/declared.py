@@ -466,7 +466,7 @@ class DeclaredGateway(Gateway):
         return found
 
     def _checked(self, name: str, answer: GatewayResponse, *, may_be_empty: bool) -> Any:
-        parsed = answer.json()
+        parsed = answer.parsed
         rule = next((r for r in self.declaration.answers if _fits(r, name, answer, parsed)), None)
         if rule is None:
             if may_be_empty and answer.is_success and not answer.raw.strip():

@@ -367,7 +367,7 @@ class EvolutionGateway(Gateway):
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:
     """Return the response; raise Failure for errors with HTTP 200 or 201, and 2.4's licence."""
-    parsed = answer.json()
+    parsed = answer.parsed
     if not isinstance(parsed, dict):
         return answer
     if answer.status == 503 and parsed.get("code") == "LICENSE_REQUIRED":

@@ -314,7 +314,7 @@ class WahaGateway(Gateway):
         way = "start" if status == "STOPPED" else "restart"
         answer = calls.post(f"/api/sessions/{in_path(channel_id)}/{way}")
         # It may have started by itself since the status call; older releases then return a 422.
-        if answer.status != 422 or "already started" not in error_message(answer.json()):
+        if answer.status != 422 or "already started" not in error_message(answer.parsed):
             answer.json_object()
 
     @staticmethod
@@ -341,7 +341,7 @@ def _status(calls: Calls, channel_id: str) -> str:
 
 def _qr(answer: GatewayResponse) -> QrAnswer:
     # The status has changed since: a running session names the expected statuses.
-    refused = answer.json()
+    refused = answer.parsed
     if answer.status == 422 and isinstance(refused, dict) and "expected" in refused:
         return QrAnswer(QrKind.INITIALIZING)
     if answer.status == 404 and "start it first" in error_message(refused):

@@ -372,7 +372,7 @@ def _checked(answer: GatewayResponse) -> GatewayResponse:
     if answer.status not in _MEANINGS or answer.is_html:
         return answer
     kind, meaning = _MEANINGS[answer.status]
-    told = _words(answer.json())
+    told = _words(answer.parsed)
     raise Failure(f"HTTP {answer.status}, {meaning}" + (f": {told}" if told else ""), kind)
 
 

@@ -378,7 +378,7 @@ class WppconnectGateway(Gateway):
             with self._operation(Operation.MESSAGES, hide=[chat.partition("@")[0]]) as calls:
                 path = f"get-messages/{in_path(chat)}?{urlencode(query)}"
                 answer = self._tokens.send(calls, "GET", channel_id, path)
-                parsed = answer.json()
+                parsed = answer.parsed
                 if answer.status == 401 and isinstance(parsed, dict) and "response" in parsed:
                     raise ChatError("the session does not open one of its chats")
                 rows = _expect_status(answer).get("response")

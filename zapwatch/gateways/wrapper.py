@@ -192,7 +192,7 @@ def parse_qr(answer: GatewayResponse) -> QrAnswer:
 
 def _refusal(answer: GatewayResponse) -> str:
     """Return the gateway's own error for a QR code in lower case, empty if there is none."""
-    parsed = answer.json()
+    parsed = answer.parsed
     if not (answer.is_success or answer.status == 500) or not isinstance(parsed, dict):
         return ""
     return "" if parsed.get("success") is True else error_message(parsed).lower()

@@ -14,7 +14,6 @@ from typing import Any
 
 import dotenv
 import yaml
-from cryptography import x509
 
 from zapwatch.alertmanager import ways_to_people
 from zapwatch.config.files import parse_own_env, read_env_text
@@ -243,6 +242,8 @@ def trusted(certificate: Path) -> dict[str, str]:
 
     A self-signed certificate is its own CA. Raises SettingsError.
     """
+    from cryptography import x509  # noqa: PLC0415 - the hook reads ROOT only
+
     try:
         read = x509.load_pem_x509_certificate(certificate.read_bytes())
         alternatives = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
