@@ -168,7 +168,9 @@ def _judge(
 ) -> Outcome:
     outcome = Outcome(seconds=ends - begins)
     heard, sent = channel.heard, channel.sent
-    for number in range(bisect_left(heard, begins), bisect_left(heard, ends) - 1):
+    # The last gap of a week ends in the next one.
+    last = min(bisect_left(heard, ends), len(heard) - 1)
+    for number in range(bisect_left(heard, begins), last):
         at, following = heard[number], heard[number + 1]
         healthy = not any(start < following and at < end for start, end in channel.outages)
         # No threshold is below the floor, so most gaps can be skipped.
