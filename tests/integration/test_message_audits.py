@@ -228,11 +228,16 @@ def test_an_audit_whose_hook_died_is_made_by_another(world: _Audited) -> None:
     assert world.missing() == 1
 
 
-def test_a_silence_that_ended_is_audited_from_before_it_began(world: _Audited) -> None:
+@pytest.mark.parametrize("hours", [4, 240])
+def test_a_silence_that_ended_is_audited_from_before_it_began_but_for_a_week_at_most(
+    world: _Audited, hours: int
+) -> None:
+    world.receive("OLD", arrives=False)
+    world.skip(8 * 86_400)
     world.receive("LOST", arrives=False)
     world.skip(4 * 3600)
     noticed_at = world.clock.time()
-    wish = wish_after("loja", noticed_at, lambda _: 4 * 3600)
+    wish = wish_after("loja", noticed_at, lambda _: hours * 3600)
 
     world.hook.auditor.repository.want([wish])
     world.run(130)
