@@ -193,7 +193,6 @@ class DueAudit:
     """
 
     key: str
-    channel: str
     since: float
     last_due_in: float
     claimed_until: float
@@ -288,7 +287,7 @@ class AuditRepository(GatewayAudits):
         """Claim due audits; the whole gateway's comes first and alone."""
         row = message_audit.c
         at = now(connection)
-        due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
+        due = sa.select(row.key, row.since, row.due_at, row.last_due_at).where(
             row.gateway == self._gateway,
             (row.due_at <= at) | (row.due_at > at + LONGEST_WAIT_SECONDS),
         )
@@ -303,7 +302,7 @@ class AuditRepository(GatewayAudits):
                 since = one.since if (one.since or at) < at else day_ago
                 last_in = (one.last_due_at or at) - at
                 last_in = last_in if 0 < last_in <= LONGEST_WAIT_SECONDS else 0.0
-                claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
+                claimed.append(DueAudit(one.key, since, last_in, until))
         return claimed
 
     @transaction

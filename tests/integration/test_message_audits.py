@@ -259,6 +259,22 @@ def test_a_gateway_that_was_down_has_each_of_its_channels_audited_twice(world: _
     assert world.audits() == 4
 
 
+def test_each_outage_has_an_audit_half_an_hour_after_it(world: _Audited) -> None:
+    repository = world.hook.auditor.repository
+    repository.want([wish_after("loja", world.clock.time())])
+    world.run(130)
+    world.skip(900)
+    for lost in ("DURING THE FIRST", "AFTER IT"):
+        repository.want([wish_after("loja", world.clock.time())])
+        world.run(130)
+        world.skip(700)
+        world.run(100)
+        world.receive(lost, arrives=False)
+        world.skip(800)
+        world.run(100)
+        assert lost in world.missed()
+
+
 @pytest.mark.parametrize("about", ["loja", ""])
 def test_a_channel_that_is_listed_late_has_the_last_audit(world: _Audited, about: str) -> None:
     world.receive("LOST", arrives=False)
@@ -421,11 +437,12 @@ def test_a_channel_that_one_list_lacks_keeps_its_audits_and_loses_them_within_an
 def test_daily_audits_come_once_a_day_and_after_outages(world: _Audited) -> None:
     world.receive("LOST", arrives=False)
 
-    world.skip(280)
-    world.run(20)
-    assert world.audits() == 1
-    assert world.missing() == 1
-    world.skip(86_480)
+    for seconds in (280, 1800):
+        world.skip(seconds)
+        world.run(20)
+        assert world.audits() == 1
+        assert world.missing() == 1
+    world.skip(86_480 - 1820)
     world.run(20)
     assert world.audits() == 2
     world.restart()
