@@ -39,7 +39,7 @@ TRAIN_WEEKS = 4
 _ZOMBIES = 60  # a channel, each judged separately, so that every hour of the week has one
 _MONTH = 30.4 * 86400
 _HOUR = 3600.0
-FLOOR, CEILING = 600.0, 24 * _HOUR
+FLOOR, CEILING = 600.0, 26 * _HOUR
 _KNOBS = (0.5, 1, 2, 4, 8, 16, 32)
 _FIXED_HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24)
 
