@@ -423,9 +423,10 @@ class AuditRepository(GatewayAudits):
 
 
 def _last(row: Any) -> LastAudit:
-    due_at, last_due_at = row["due_at"], row["last_due_at"]
-    # A claim is due later than any queued audit.
-    running = due_at is not None and (due_at <= row["now"] or due_at > (last_due_at or due_at))
+    due_at = row["due_at"]
+    # A queued audit is the last one of its outage, or due sooner than any claim.
+    is_claimed = due_at != row["last_due_at"] and (due_at or 0.0) > row["now"] + FIRST_SECONDS
+    running = due_at is not None and (due_at <= row["now"] or is_claimed)
     columns = {field.name: row[field.name] for field in fields(LastAudit) if field.name in row}
     columns["result"] = columns["result"] and AuditResult(columns["result"])
     return LastAudit(**columns, running=running)

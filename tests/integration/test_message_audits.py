@@ -275,6 +275,25 @@ def test_each_outage_has_an_audit_half_an_hour_after_it(world: _Audited) -> None
         assert lost in world.missed()
 
 
+def test_an_audit_is_running_from_when_it_is_due_until_it_has_ended(world: _Audited) -> None:
+    repository = world.hook.auditor.repository
+    running: list[bool] = []
+
+    def note() -> None:
+        running.append(repository.last("loja")["loja"].running)
+
+    repository.want([wish_after("loja", world.clock.time())])
+    note()
+    for seconds in (130, 1700):
+        world.skip(seconds)
+        note()
+        [claimed] = repository.claim()
+        note()
+        repository.finish(claimed)
+        note()
+    assert running == [False, True, True, False, True, True, False]
+
+
 @pytest.mark.parametrize("about", ["loja", ""])
 def test_a_channel_that_is_listed_late_has_the_last_audit(world: _Audited, about: str) -> None:
     world.receive("LOST", arrives=False)
