@@ -223,7 +223,9 @@ def _judge(channel: Channel, way: Way, begins: float, outcomes: Mapping[Zombie, 
     heard, sent = channel.heard, channel.sent
     clock = _Clock(way)
     clocks: dict[int, list[_Probe]] = {}
-    for number in range(bisect_left(heard, begins), bisect_left(heard, ends) - 1):
+    # The last gap of a week ends in the next one.
+    last = min(bisect_left(heard, ends), len(heard) - 1)
+    for number in range(bisect_left(heard, begins), last):
         at, following = heard[number], heard[number + 1]
         if following - at <= FLOOR:
             continue

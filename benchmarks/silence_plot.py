@@ -95,7 +95,7 @@ def _week(name: str, learned: Learned, *, legend: bool) -> Any:
         xrange=(0, WEEK_HOURS),
         range=(0, 60),
         y_labels=[0, 20, 40, 60],
-        secondary_range=(0, 24),
+        secondary_range=(0, 30),
         x_labels=[{"value": 24 * day, "label": label} for day, label in enumerate(_DAYS)],
     )
     # The rate is constant within an hour.

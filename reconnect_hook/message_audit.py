@@ -193,7 +193,6 @@ class DueAudit:
     """
 
     key: str
-    channel: str
     since: float
     last_due_in: float
     claimed_until: float
@@ -288,7 +287,7 @@ class AuditRepository(GatewayAudits):
         """Claim due audits; the whole gateway's comes first and alone."""
         row = message_audit.c
         at = now(connection)
-        due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
+        due = sa.select(row.key, row.since, row.due_at, row.last_due_at).where(
             row.gateway == self._gateway,
             (row.due_at <= at) | (row.due_at > at + LONGEST_WAIT_SECONDS),
         )
@@ -303,7 +302,7 @@ class AuditRepository(GatewayAudits):
                 since = one.since if (one.since or at) < at else day_ago
                 last_in = (one.last_due_at or at) - at
                 last_in = last_in if 0 < last_in <= LONGEST_WAIT_SECONDS else 0.0
-                claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
+                claimed.append(DueAudit(one.key, since, last_in, until))
         return claimed
 
     @transaction
@@ -424,9 +423,10 @@ class AuditRepository(GatewayAudits):
 
 
 def _last(row: Any) -> LastAudit:
-    due_at, last_due_at = row["due_at"], row["last_due_at"]
-    # A claim is due later than any queued audit.
-    running = due_at is not None and (due_at <= row["now"] or due_at > (last_due_at or due_at))
+    due_at = row["due_at"]
+    # A queued audit is the last one of its outage, or due sooner than any claim.
+    is_claimed = due_at != row["last_due_at"] and (due_at or 0.0) > row["now"] + FIRST_SECONDS
+    running = due_at is not None and (due_at <= row["now"] or is_claimed)
     columns = {field.name: row[field.name] for field in fields(LastAudit) if field.name in row}
     columns["result"] = columns["result"] and AuditResult(columns["result"])
     return LastAudit(**columns, running=running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import tzinfo
@@ -214,11 +215,16 @@ class Model:
         return sum(learned.messages for learned in self.channels.values())
 
 
+def _learned_for(bounds: Bounds) -> dict[str, Any]:
+    """Return what a model depends on; hours of the week are local ones."""
+    return asdict(bounds) | {"zone": [time.timezone, time.altzone]}
+
+
 def save(path: Path, model: Model, bounds: Bounds) -> None:
     """Replace the file atomically; raise OSError."""
     content = {
         "version": _VERSION,
-        "bounds": asdict(bounds),
+        "bounds": _learned_for(bounds),
         "learned_at": model.learned_at,
         "channels": {
             key: {
@@ -247,7 +253,7 @@ def save(path: Path, model: Model, bounds: Bounds) -> None:
 def load(path: Path, bounds: Bounds) -> Model | None:
     """Return the saved model, None if there is no file; raise ModelError.
 
-    A model that was learned for other ``bounds`` is unusable: the levels depend on them.
+    A model that was learned for other ``bounds``, or in another time zone, is unusable.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -262,8 +268,8 @@ def load(path: Path, bounds: Bounds) -> Model | None:
     try:
         if content["version"] != _VERSION:
             raise ModelError(f"{path} was written by another version")
-        if content["bounds"] != asdict(bounds):
-            raise ModelError(f"{path} was learned for other settings")
+        if content["bounds"] != _learned_for(bounds):
+            raise ModelError(f"{path} was learned for other settings, or another time zone")
         channels = {key: _learned(value) for key, value in content["channels"].items()}
         return Model(_number(content["learned_at"]), channels)
     except (KeyError, TypeError, AttributeError, ValueError):

@@ -134,6 +134,15 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
     assert len(pauses) > 1, "one for each statement"
 
 
+def test_a_message_that_its_gateway_dates_by_its_edit_has_arrived(log: _Log) -> None:
+    """As Evolution does: WhatsApp lets a message be edited for 15 minutes."""
+    log.write({"id": "EDITED"}, ago=3600 + 900)
+    log.copy_first(1100)
+    log.write({"id": "A1"}, ago=60)
+
+    assert log.arrived("EDITED") == {"EDITED"}
+
+
 def test_a_writer_that_dates_rows_hours_back_has_delivered_them(log: _Log) -> None:
     log.write({"id": "A1"}, ago=3 * 3600 + 600)
     log.copy_first(600)

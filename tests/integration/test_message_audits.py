@@ -228,11 +228,16 @@ def test_an_audit_whose_hook_died_is_made_by_another(world: _Audited) -> None:
     assert world.missing() == 1
 
 
-def test_a_silence_that_ended_is_audited_from_before_it_began(world: _Audited) -> None:
+@pytest.mark.parametrize("hours", [4, 240])
+def test_a_silence_that_ended_is_audited_from_before_it_began_but_for_a_week_at_most(
+    world: _Audited, hours: int
+) -> None:
+    world.receive("OLD", arrives=False)
+    world.skip(8 * 86_400)
     world.receive("LOST", arrives=False)
     world.skip(4 * 3600)
     noticed_at = world.clock.time()
-    wish = wish_after("loja", noticed_at, lambda _: 4 * 3600)
+    wish = wish_after("loja", noticed_at, lambda _: hours * 3600)
 
     world.hook.auditor.repository.want([wish])
     world.run(130)
@@ -252,6 +257,41 @@ def test_a_gateway_that_was_down_has_each_of_its_channels_audited_twice(world: _
     world.run(100)
 
     assert world.audits() == 4
+
+
+def test_each_outage_has_an_audit_half_an_hour_after_it(world: _Audited) -> None:
+    repository = world.hook.auditor.repository
+    repository.want([wish_after("loja", world.clock.time())])
+    world.run(130)
+    world.skip(900)
+    for lost in ("DURING THE FIRST", "AFTER IT"):
+        repository.want([wish_after("loja", world.clock.time())])
+        world.run(130)
+        world.skip(700)
+        world.run(100)
+        world.receive(lost, arrives=False)
+        world.skip(800)
+        world.run(100)
+        assert lost in world.missed()
+
+
+def test_an_audit_is_running_from_when_it_is_due_until_it_has_ended(world: _Audited) -> None:
+    repository = world.hook.auditor.repository
+    running: list[bool] = []
+
+    def note() -> None:
+        running.append(repository.last("loja")["loja"].running)
+
+    repository.want([wish_after("loja", world.clock.time())])
+    note()
+    for seconds in (130, 1700):
+        world.skip(seconds)
+        note()
+        [claimed] = repository.claim()
+        note()
+        repository.finish(claimed)
+        note()
+    assert running == [False, True, True, False, True, True, False]
 
 
 @pytest.mark.parametrize("about", ["loja", ""])
@@ -416,11 +456,12 @@ def test_a_channel_that_one_list_lacks_keeps_its_audits_and_loses_them_within_an
 def test_daily_audits_come_once_a_day_and_after_outages(world: _Audited) -> None:
     world.receive("LOST", arrives=False)
 
-    world.skip(280)
-    world.run(20)
-    assert world.audits() == 1
-    assert world.missing() == 1
-    world.skip(86_480)
+    for seconds in (280, 1800):
+        world.skip(seconds)
+        world.run(20)
+        assert world.audits() == 1
+        assert world.missing() == 1
+    world.skip(86_480 - 1820)
     world.run(20)
     assert world.audits() == 2
     world.restart()

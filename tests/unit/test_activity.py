@@ -64,8 +64,16 @@ def test_the_activity_that_is_listed_is_the_age(world: World) -> None:
     assert not world.was_active(74)
 
 
-def test_an_activity_from_a_clock_that_is_ahead_is_of_now(world: World) -> None:
-    assert world.age(activity=_NOW + 500) == 0
+@pytest.mark.parametrize("ahead", [500, 1e9])
+def test_an_activity_from_a_clock_that_is_ahead_is_of_when_it_was_first_listed(
+    world: World, ahead: float
+) -> None:
+    assert world.age(activity=_NOW + ahead) == 0
+    world.now += 600
+    assert world.age() == 600
+    assert world.age(activity=_NOW + ahead + 600) == 0
+    world.now += 60
+    assert world.age(activity=_NOW + 10) == 650
 
 
 def test_what_is_absent_is_unknown_and_not_silent(world: World) -> None:

@@ -18,6 +18,7 @@ from zapwatch.gateways.helpers import Entry, read_chats
 from zapwatch.messages.message import Delivered, IdSet, Received, Wanted, bare_id, seconds_of
 
 _NOW = 1_700_000_000.0
+_GAP: dict[str, Any] = {"gaps": [(_NOW - 700, _NOW - 500)]}
 
 
 def _entry(id_: str, ago: float = 600) -> Entry:
@@ -43,7 +44,7 @@ def _compare(
 
 
 def test_what_both_have_is_complete() -> None:
-    audit = _compare([_entry("A"), _entry("B")], "A", "B")
+    audit = _compare([_entry("A"), _entry("B")], "A", "B", heard=True)
     assert (audit.result, audit.received, audit.missed) == (AuditResult.COMPLETE, 2, ())
 
 
@@ -63,8 +64,9 @@ def test_what_cannot_have_arrived_yet_is_no_matter(entries: list[Entry]) -> None
     [
         ([_entry("A")], {"why": "its store is off"}),
         ([], {"heard": True}),
-        ([_entry("A"), _entry("LOST")], {"gaps": [(_NOW - 700, _NOW - 500)]}),
+        ([_entry("A"), _entry("LOST")], _GAP),
         ([_entry("A"), _entry("LATE", 100)], {}),
+        ([_entry("A"), _entry("LOST"), _entry("LATE", 100)], {"why": "its store is off"} | _GAP),
     ],
 )
 def test_what_cannot_be_known_is_neither_complete_nor_missed(
@@ -73,6 +75,7 @@ def test_what_cannot_be_known_is_neither_complete_nor_missed(
     audit = _compare(entries, "A", **more)
     assert audit.result is AuditResult.UNKNOWN
     assert audit.why
+    assert audit.why == more.get("why", audit.why), "the first reason is told"
     assert audit.missed == ()
 
 
@@ -84,7 +87,7 @@ def test_what_is_surely_missed_is_told_although_there_may_be_more() -> None:
 
 
 def test_what_arrived_in_a_gap_is_no_matter() -> None:
-    audit = _compare([_entry("A")], "A", gaps=[(_NOW - 700, _NOW - 500)])
+    audit = _compare([_entry("A")], "A", **_GAP)
     assert audit.result is AuditResult.COMPLETE
 
 

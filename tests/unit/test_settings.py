@@ -161,7 +161,7 @@ _WRONG: dict[str, tuple[str, ...]] = {
     ),
     "SILENCE_MODE": ("learned",),
     "SILENCE_FALSE_ALARMS_PER_MONTH": ("0",),
-    "SILENCE_FLOOR_MINUTES": ("0", "1441"),
+    "SILENCE_FLOOR_MINUTES": ("0", "1561"),
     "SILENCE_CEILING_HOURS": ("inf",),
     "MESSAGE_LOG_URL HOOK_STATE_URL": (
         *("here", "oracle://u:hidden@h/d", "mysql://u:hidden@h:port/d"),

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.silence.model import Bounds, Learned, learn
+from exporter.silence.model import Bounds, Learned, bounds_of, learn
 from exporter.silence.profile import WEEK_HOURS, Measured, Profile, hour_of_week, level_for
 from tests.support.examples import examples
+from tests.support.hooks import hook_settings
+from zapwatch.config import parse
 from zapwatch.messages.history import DAYS, Gap, History
 
 _ZONE = ZoneInfo("Europe/Lisbon")
@@ -282,6 +284,20 @@ def test_the_knob_is_about_the_false_alarms_of_a_month(knob: int) -> None:
             if at >= middle
         )
     assert knob / 4 < alarms / 6 < 1.5 * knob
+
+
+@pytest.mark.parametrize("minutes", [2, 15, 40])
+def test_one_message_a_day_hardly_ever_makes_an_alarm_with_the_usual_settings(
+    minutes: float,
+) -> None:
+    bounds = bounds_of(parse(hook_settings("http://127.0.0.1:1")))
+    chance = random.Random(1)
+    days = [_NOW - _DAY * day + 9 * _HOUR for day in range(8 * DAYS, 0, -1)]
+    times = [day + chance.gauss(0, 60 * minutes) for day in days]
+    learned = _learn([at for at in times if at < _NOW - 7 * DAYS * _DAY], bounds, times[DAYS])
+    later = pairwise(times[DAYS:])
+    alarms = sum(after - at > learned.threshold(at, bounds, _ZONE) for at, after in later)
+    assert alarms <= 7, "one a month"
 
 
 def _with_long_nights(seed: int) -> list[float]:

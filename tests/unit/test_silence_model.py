@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,18 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path], "nothing is left beside it"
 
 
-def test_what_was_learned_for_other_settings_is_not_used(tmp_path: Path) -> None:
+def test_what_was_learned_for_other_settings_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "silence.json"
     save(path, _MODEL, _BOUNDS)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        with pytest.raises(ModelError, match="another time zone"):
+            load(path, _BOUNDS)
+    time.tzset()
+    assert load(path, _BOUNDS) is not None
     for other in (
         replace(_BOUNDS, false_alarms=2),
         replace(_BOUNDS, floor=300),

@@ -313,7 +313,7 @@ SETTINGS = (
     Setting(
         "SILENCE_CEILING_HOURS",
         partial(Reader.number, above=0, most=MOST_HOURS),
-        "24",
+        "26",
         "adaptive: the longest threshold. 72 avoids alerts for offices that are closed at weekends",
     ),
     Setting(

@@ -37,6 +37,7 @@ from zapwatch.gateways.declaration import (
     read_file,
 )
 from zapwatch.gateways.helpers import (
+    ChatError,
     Entry,
     in_path,
     is_of_a_chat,
@@ -295,6 +296,8 @@ class DeclaredGateway(Gateway):
                     wanted = paged.items.text
                     raise Failure(f"JSON without a list at {wanted}")
                 if (rows and rows == last) or offset >= _MOST_PAGES * limit:
+                    if chat:  # the other chats may be complete
+                        raise ChatError(f"of a chat, no more than {len(rows)} messages are listed")
                     raise Failure("the gateway's list has no end")
             last = rows
             yield rows

@@ -14,7 +14,8 @@ from zapwatch.messages.message import ActivitySnapshot, Delivered, MessageLogErr
 
 
 class _Counted(NamedTuple):
-    messages: int
+    messages: float
+    """Their number, or the listed time of activity."""
     since: float
     """By the monotonic clock; in a checkpoint Unix seconds."""
     grown: bool
@@ -49,27 +50,32 @@ class Activity:
         """Read just listed channels; return proven activity only."""
         now, monotonic = self._clock.time(), self._clock.monotonic()
         self._ahead = now - monotonic
-        self._count(channels, monotonic)
-        last = {key: one.since + self._ahead for key, one in self._counted.items() if one.grown}
-        last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
+        counted = self._counted = self._count(channels, monotonic)
+        last = {key: one.since + self._ahead for key, one in counted.items() if one.grown}
+        # A time in the future counts from when it was first listed.
+        last |= {
+            c.key: min(c.activity, counted[c.key].since + self._ahead)
+            for c in channels
+            if c.activity is not None
+        }
         # Lists do not distinguish sent from heard messages.
         return ActivitySnapshot(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
 
-    def _count(self, channels: Collection[Channel], now: float) -> None:
+    def _count(self, channels: Collection[Channel], now: float) -> dict[str, _Counted]:
         counted = {}
         for channel in channels:
-            count = channel.message_count
+            count = channel.message_count if channel.activity is None else channel.activity
             if count is None:
                 continue
             before = self._counted.get(channel.key)
             if before is None:
                 counted[channel.key] = _Counted(count, now, grown=False)
-            elif count > before.messages:
+            elif count > before.messages or (channel.activity and count < before.messages):
                 counted[channel.key] = _Counted(count, now, grown=True)
             else:
                 # The count shrinks when the gateway purges.
                 counted[channel.key] = before._replace(messages=count)
-        self._counted = counted
+        return counted
 
     def checkpoint(self) -> str:
         """Return the message counts, for restore()."""
@@ -81,7 +87,7 @@ class Activity:
         """Load the counts of another process, so that growth since then shows."""
         try:
             self._counted = {
-                str(key): _Counted(int(messages), float(since) - self._ahead, bool(grown))
+                str(key): _Counted(float(messages), float(since) - self._ahead, bool(grown))
                 for key, (messages, since, grown) in json.loads(checkpoint).items()
             }
         except (ValueError, TypeError, AttributeError):

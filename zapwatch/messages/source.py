@@ -89,8 +89,11 @@ _CHUNK = 500  # rows per statement
 _MOST_ROWS = 50_000  # read for one window; in a larger one, the oldest are omitted
 _MOST_MARKS = 1000
 _MOST_COMPARED = 3_000_000  # rows read for one audit
-_EARLIER_SECONDS = 600.0
-"""Tolerance for a message that arrives before it was sent, since clocks differ."""
+_EARLIER_SECONDS = 1200.0
+"""Tolerance for a message that arrives before its listed time.
+
+Clocks differ, and Evolution dates an edited message by its edit, up to 15 minutes later.
+"""
 
 
 class _Marks:
