@@ -3,6 +3,12 @@
 import threading
 import time
 
+SETTLED_SECONDS = 3600.0
+"""Monotonic time, which begins at the machine's start, from which its Unix time is trusted.
+
+Before NTP has set it, it may be years off: nothing stored is deleted or replaced by it.
+"""
+
 
 class Clock:
     """System clocks, in seconds."""

@@ -25,8 +25,8 @@ class AheadClock(Clock):
 class HandMovedClock(Clock):
     """A clock that stands still; pauses end at once and advance it."""
 
-    def __init__(self) -> None:
-        self._seconds = 5_000.0
+    def __init__(self, uptime: float = 5_000.0) -> None:
+        self._seconds = uptime
         self._ahead = 1_700_000_000.0
         self.pauses: list[float] = []
         self._looks = itertools.count()

@@ -227,7 +227,10 @@ class EventStore:
             connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
-        expired = arrived_ids.c.written_at < now - _KEEP_IDS_SECONDS
+            since = now - _KEEP_IDS_SECONDS
+            older = hash_key.update().where(hash_key.c.since < since)
+            connection.execute(older.values(since=since))
+        expired = arrived_ids.c.written_at < since
         may_be_more = True
         while may_be_more:
             with self._write() as connection:
@@ -274,7 +277,7 @@ class EventStore:
         """Return the start of the record of ids, in Unix seconds."""
         with self._read() as connection:
             since = connection.scalar(sa.select(hash_key.c.since))
-        return now if since is None else max(since, now - _KEEP_IDS_SECONDS)
+        return now if since is None else since
 
     def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
         """Yield a gateway's channel keys, hours since 1970, and the minutes of each."""
@@ -376,7 +379,6 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
     for column in (arrived_ids.c.written_at, hash_key.c.since):
         update = sa.update(column.table).where(column > now)
         connection.execute(update.values({column.name: now}))
-    connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
     connection.execute(receiver_gaps.delete().where(receiver_gaps.c.begins > now))
     connection.execute(receiver_gaps.update().where(receiver_gaps.c.ends > now).values(ends=now))
 
