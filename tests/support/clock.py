@@ -11,15 +11,19 @@ _LOOK = 1e-6  # seconds that pass with each reading
 
 
 class AheadClock(Clock):
-    """The machine's clock, ``ahead`` by a number of seconds that tests set."""
+    """The machine's clock, ``ahead`` by a number of seconds that tests set.
+
+    ``jumped`` is added to the wall clock only.
+    """
 
     ahead = 0.0
+    jumped = 0.0
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
 
     def time(self) -> float:
-        return super().time() + self.ahead
+        return super().time() + self.ahead + self.jumped
 
 
 class HandMovedClock(Clock):

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from zapwatch.channels import MAX_ID_LENGTH, Channel, Names, folded, rekeyed
-from zapwatch.clock import Clock
+from zapwatch.clock import STEP_SECONDS, Clock
 from zapwatch.db import (
     Database,
     StateError,
@@ -109,7 +109,6 @@ receiver_gaps = _table(
 GAP_AFTER = 30.0
 """Seconds without a heartbeat of the receiver after which events may have been lost."""
 
-_CLOCK_BACK = 300.0  # seconds; if a clock is set back by more, its future times are deleted
 _KEEP_HOURS = 29 * 24  # of minutes; learning uses 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels without new messages
 _KEEP_ECHOES_SECONDS = 86400.0
@@ -338,7 +337,7 @@ def _note_heartbeat(connection: sa.Connection, now: float) -> None:
         # If two receivers return at the same time, one records the gap.
         if connection.execute(advance).rowcount == 1:
             connection.execute(receiver_gaps.insert().values(begins=last_at, ends=now))
-    elif now < last_at - _CLOCK_BACK:
+    elif now < last_at - STEP_SECONDS:
         _forget_future(connection, now)
         connection.execute(advance)
     elif now > last_at:
