@@ -15,7 +15,7 @@ from prometheus_client import Counter as MetricCounter
 
 from exporter.app import EventResult, Receiver, Sender
 from zapwatch.channels import Channel, Names, rekeyed
-from zapwatch.clock import Clock
+from zapwatch.clock import SETTLED_SECONDS, Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
 from zapwatch.config.readers import check_strength
 from zapwatch.gateways.base import Gateway
@@ -179,7 +179,7 @@ class Inbox:
         self._writing = threading.Lock()
         self._boxes = {gateway: _Box() for gateway in gateways}
         self._next_heartbeat = 0.0
-        self._next_prune = 0.0
+        self._next_prune = SETTLED_SECONDS
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -40,7 +40,7 @@ from reconnect_hook.repository import (
 )
 from reconnect_hook.scan_links import prune_links
 from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
-from zapwatch.clock import Clock
+from zapwatch.clock import SETTLED_SECONDS, Clock
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.server import start_thread
@@ -342,7 +342,7 @@ class Scheduler:
         self._stopped = False
         self._alerted = True
         self._polled_at = -inf
-        self._pruned_at = -inf
+        self._pruned_at = SETTLED_SECONDS - _PRUNE_SECONDS
         self._thread: threading.Thread | None = None
 
     def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:

@@ -7,7 +7,7 @@ import threading
 
 from exporter.pollers import StateStore
 from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
-from zapwatch.clock import Clock
+from zapwatch.clock import SETTLED_SECONDS, Clock
 from zapwatch.config import GatewaySettings
 from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import MessageSource
@@ -69,6 +69,7 @@ class Learner:
         else:
             if model is not None:
                 self._board.update(silence=model)
+                self._not_before = SETTLED_SECONDS
 
     def is_due(self) -> bool:
         """Whether channels are listed, no backoff runs, and the model is missing or a day old."""

@@ -288,3 +288,19 @@ class TestStore:
         delivered = StoredMessages(store, "wpp", clock=clock).delivered([], began)
 
         assert list(delivered.gaps) == [(began - 300, began + 3600), (0.0, began)]
+
+    def test_nothing_is_known_of_before_a_clock_that_was_ahead_made_ids_go(
+        self, store: EventStore
+    ) -> None:
+        clock = HandMovedClock()
+        right = clock.time()
+        self._take(store, clock, self._message("A1"))
+        clock.set_time(right + 30 * 86_400)
+        self._take(store, clock)
+        store.prune(clock.time())
+        clock.set_time(right + 60)
+        self._take(store, clock)
+
+        delivered = StoredMessages(store, "wpp", clock=clock).delivered([], right)
+
+        assert (0.0, right + 60) in delivered.gaps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from pymysql.err import OperationalError
 
 from exporter import event_buffer as inbox_module
 from exporter.event_buffer import Inbox, TakenMessages
+from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import ChannelList
@@ -334,6 +336,37 @@ def test_a_clock_that_jumps_ahead_makes_no_channel_silent(
     exporter.poll()
     clock.now += 86_400
     assert exporter.poll().age("Loja 1") == 0
+
+
+class _BootClock(DayClock):
+    """A clock of a machine that has just started, for less than an hour in any case."""
+
+    uptime = 60.0
+
+    def monotonic(self) -> float:
+        return self.uptime
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.uptime = min(self.uptime + 6, 3500)
+        return event.wait(seconds / 20)
+
+
+@pytest.mark.parametrize("wrong", [730 * 86_400.0, -_NOW + 60], ids=["ahead", "1970"])
+def test_a_wrong_clock_at_the_machines_start_deletes_nothing(
+    store: EventStore, wrong: float
+) -> None:
+    place, hour = ("wpp", "Loja 1"), int(_NOW // 3600)
+    minutes = {(*place, hour): Minutes(1, 1)}
+    store.write(Batch({place: Last(5, 0, 5)}, minutes, ids={(*place, "A")}), _NOW)
+    clock = _BootClock()
+    inbox = Inbox(store, ["wpp"], clock=clock)
+    inbox.start()
+    for clock.now in (_NOW + wrong, _NOW + 120):
+        wait_until(lambda: store.activity("wpp").heartbeat == clock.now, "a heartbeat")
+    inbox.close()
+    assert store.activity("wpp").last.keys() == {"Loja 1"}
+    assert list(store.minutes("wpp", 0)) == [("Loja 1", hour, Minutes(1, 1))]
+    assert store.arrived("wpp", "Loja 1", {"A"}) == {"A"}
 
 
 def test_channels_that_no_list_names_stay_out_of_the_store(

@@ -40,8 +40,14 @@ class _Reader:
     def poll(self, *wanted: str) -> ActivitySnapshot:
         return self.last.poll(wanted or ("loja", "obra"))
 
-    def poll_at(self, local: str, zone: str, *, fold: int = 0) -> ActivitySnapshot:
-        """Poll when the database's clock says ``local``, for the second time if fold is 1."""
+    def poll_at(
+        self, local: str, zone: str, *, fold: int = 0, after: float = 0.0
+    ) -> ActivitySnapshot:
+        """Poll when the database's clock says ``local``, for the second time if fold is 1.
+
+        Some minutes have passed ``after`` the poll before.
+        """
+        self.clock.ahead += after * 60
         moment = dt.datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone), fold=fold)
         # What a reader without rights executes when it connects.
         self._server.execute(f"SET GLOBAL init_connect = 'SET timestamp = {moment.timestamp()}'")
@@ -114,11 +120,14 @@ def test_polls_before_in_and_after_the_repeated_hour_see_ages_grow_evenly(
     assert _minutes(reader.poll_at(f"{_AUTUMN} 00:50", _NEW_YORK), "loja") == 10
     _received(mariadb_log, "obra", f"{_AUTUMN} 01:30")
     seen = []
-    for local, fold in [("01:30", 0), ("01:59", 0), ("01:00", 1), ("01:40", 1), ("02:30", 0)]:
-        view = reader.poll_at(f"{_AUTUMN} {local}", _NEW_YORK, fold=fold)
+    for local, fold, after in [
+        *(("01:30", 0, 40), ("01:59", 0, 29)),
+        *(("01:00", 1, 1), ("01:40", 1, 40), ("02:30", 0, 50)),
+    ]:
+        view = reader.poll_at(f"{_AUTUMN} {local}", _NEW_YORK, fold=fold, after=after)
         seen.append((_minutes(view, "loja"), _minutes(view, "obra")))
     _received(mariadb_log, "obra", f"{_AUTUMN} 02:35")
-    view = reader.poll_at(f"{_AUTUMN} 02:40", _NEW_YORK)
+    view = reader.poll_at(f"{_AUTUMN} 02:40", _NEW_YORK, after=10)
 
     assert seen == [(50, 0), (79, 29), (80, 30), (120, 70), (170, 120)]
     assert (_minutes(view, "loja"), _minutes(view, "obra")) == (180, 5)
@@ -131,7 +140,8 @@ def test_a_message_in_the_second_pass_is_heard_as_new(
     reader.poll_at(f"{_AUTUMN} 01:05", _NEW_YORK, fold=1)
     _received(mariadb_log, "loja", f"{_AUTUMN} 01:10")
 
-    assert _minutes(reader.poll_at(f"{_AUTUMN} 01:11", _NEW_YORK, fold=1), "loja") == 1
+    later = reader.poll_at(f"{_AUTUMN} 01:11", _NEW_YORK, fold=1, after=6)
+    assert _minutes(later, "loja") == 1
 
 
 @pytest.mark.usefixtures("in_new_york")
@@ -185,13 +195,32 @@ def test_a_database_clock_that_is_put_back_and_corrected_makes_nothing_old(
     assert _minutes(corrected, "obra") == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "age"),
+    [("1970-01-02 02:00", "1970-01-02 02:01", 0), ("2026-02-09 02:00", "2026-02-09 02:01", 11)],
+)
+def test_time_that_the_databases_clock_skips_makes_no_channel_silent(
+    mariadb_log: WrittenLog, reader: _Reader, first: str, then: str, age: float
+) -> None:
+    """As when NTP sets it after the machine's start, or the machine was suspended."""
+    _received(mariadb_log, "loja", "2026-02-09 01:50:00")
+    reader.poll_at(first, "UTC")
+    _received(mariadb_log, "obra", then)
+    reader.poll_at(then, "UTC")
+
+    corrected = reader.poll_at("2026-02-09 08:00:00", "UTC")
+
+    assert _minutes(corrected, "loja") == pytest.approx(age, abs=1)
+    assert _minutes(corrected, "obra") < 1
+
+
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
 def test_a_jump_of_this_machines_clock_makes_no_difference_to_ages(
     mariadb_log: WrittenLog, reader: _Reader, jump: float
 ) -> None:
     mariadb_log.write("loja", age_seconds=500)
     reader.poll()
-    reader.clock.ahead = jump
+    reader.clock.jumped = jump
     mariadb_log.write("obra")
 
     view = reader.poll()

@@ -153,6 +153,21 @@ def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
         assert made.is_due() is due, moved
 
 
+@pytest.mark.parametrize("wrong", [730 * _DAY, -1.7e9])
+def test_a_wrong_clock_at_the_machines_start_replaces_nothing_learned(
+    settings: Settings, board: StateStore, busy_log: WrittenLog, wrong: float
+) -> None:
+    _learner(settings, board).learn_once()
+    clock = HandMovedClock(uptime=60)
+    clock.set_time(time.time() + wrong)
+    made = _learner(settings, board, clock)
+    assert made.is_due()
+    made.remember()
+    assert not made.is_due()
+    clock.forward(3600)
+    assert made.is_due()
+
+
 def test_a_channel_that_a_starting_gateway_does_not_list_yet_is_learned_again(
     settings: Settings, board: StateStore, sqlite_log: WrittenLog
 ) -> None:

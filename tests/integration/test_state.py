@@ -45,7 +45,7 @@ from reconnect_hook.repository import (
     store_rows,
 )
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.schema import channel, missed_message, open_state, repair_log
+from reconnect_hook.schema import channel, missed_message, open_state, repair_log, scan_links
 from tests.support.states import StateClock, firing, open_rows, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
@@ -621,6 +621,26 @@ def test_history_goes_after_90_days_and_work_stays(state: Database, clock: State
     with state.read() as connection:
         keys = connection.scalars(sa.select(channel.c.key)).all()
     assert sorted(keys) == ["held", "paused", "stuck"]
+
+
+def test_a_wrong_clock_at_the_machines_start_deletes_nothing(make: Callable[..., World]) -> None:
+    world = make()
+    _drop(world, "loja")
+    world.run(10)
+    links = ScanLinks(world.hook.database)
+    links.create(GATEWAY, "loja", "Ana", 24)
+    world.clock.jumped += world.clock.seconds - 60 + 730 * 86_400
+    world.clock.seconds = 60
+    for index in range(len(world.hooks)):
+        world.restart(index)
+    world.run(120)
+    world.clock.jumped -= 730 * 86_400
+    assert world.outcomes("loja") == ["reconnected"]
+    assert len(links.valid()) == 1
+    world.skip(24 * 3600)
+    world.run(5)
+    with world.hook.database.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(scan_links)) == 0
 
 
 def test_a_long_history_goes_in_chunks(state: Database, clock: StateClock) -> None:

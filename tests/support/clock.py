@@ -11,22 +11,26 @@ _LOOK = 1e-6  # seconds that pass with each reading
 
 
 class AheadClock(Clock):
-    """The machine's clock, ``ahead`` by a number of seconds that tests set."""
+    """The machine's clock, ``ahead`` by a number of seconds that tests set.
+
+    ``jumped`` is added to the wall clock only.
+    """
 
     ahead = 0.0
+    jumped = 0.0
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
 
     def time(self) -> float:
-        return super().time() + self.ahead
+        return super().time() + self.ahead + self.jumped
 
 
 class HandMovedClock(Clock):
     """A clock that stands still; pauses end at once and advance it."""
 
-    def __init__(self) -> None:
-        self._seconds = 5_000.0
+    def __init__(self, uptime: float = 5_000.0) -> None:
+        self._seconds = uptime
         self._ahead = 1_700_000_000.0
         self.pauses: list[float] = []
         self._looks = itertools.count()

@@ -103,6 +103,26 @@ def test_a_clock_that_is_put_back_and_corrected_makes_nothing_old(world: World) 
     assert ages == [0, 60, 0, 60, 120]
 
 
+@pytest.mark.parametrize("jump", [3600.0, 86_400.0])
+@pytest.mark.parametrize("listed", [{"activity": _NOW - 70}, {"count": 10}])
+def test_time_that_the_clock_skips_makes_no_channel_silent(
+    world: World, jump: float, listed: dict[str, Any]
+) -> None:
+    """As when NTP sets it, or the machine was suspended; then it may be set back."""
+    before = world.age(**listed)
+    assert before is not None
+    for ahead in (0.0, jump, jump, jump + 299, 2 * jump + 299, 0.0):
+        world.put_back = -ahead
+        world.now += 60
+        before += 60
+        # A small correction counts, as it cannot be told from time that has passed.
+        assert world.age() == pytest.approx(before, abs=299)
+    world.put_back = -jump
+    world.age()
+    world.now += 60
+    assert world.age(activity=world.time() - 5) == 5
+
+
 def test_that_a_count_is_there_is_no_proof_of_a_message(world: World) -> None:
     world.list(count=10)
     world.poll()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zapwatch.channels import Channel
-from zapwatch.clock import Clock
+from zapwatch.clock import Clock, SkippedTime
 from zapwatch.messages.history import History
 from zapwatch.messages.message import ActivitySnapshot, Delivered, MessageLogError, RecentMessages
 
@@ -37,29 +37,38 @@ class Activity:
         self._clock = clock or Clock()
         self._counted: dict[str, _Counted] = {}
         self._ahead = self._clock.time() - self._clock.monotonic()
+        self._skipped = SkippedTime(self._clock)
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Read the list; raise MessageLogError if it is unavailable."""
         channels = self._listed()
+        self._skipped.note(self._clock.time())
         view = self.find(channels)
-        began = {key: counted.since + self._ahead for key, counted in self._counted.items()}
+        began = {key: self._unix(counted.since) for key, counted in self._counted.items()}
         last = {**began, **view.last_message}
-        return replace(view, last_message=last, last_heard=last)
+        gaps = self._skipped.periods
+        return replace(view, last_message=last, last_heard=last, receiver_gaps=gaps)
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read just listed channels; return proven activity only."""
         now, monotonic = self._clock.time(), self._clock.monotonic()
         self._ahead = now - monotonic
         counted = self._counted = self._count(channels, monotonic)
-        last = {key: one.since + self._ahead for key, one in counted.items() if one.grown}
+        last = {key: self._unix(one.since) for key, one in counted.items() if one.grown}
         # A time in the future counts from when it was first listed.
         last |= {
-            c.key: min(c.activity, counted[c.key].since + self._ahead)
+            c.key: min(c.activity, self._unix(counted[c.key].since))
             for c in channels
             if c.activity is not None
         }
         # Lists do not distinguish sent from heard messages.
         return ActivitySnapshot(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
+
+    def _unix(self, monotonic: float) -> float:
+        at = monotonic + self._ahead
+        for begins, ends in reversed(self._skipped.periods):
+            at -= ends - begins if at < ends else 0.0
+        return at
 
     def _count(self, channels: Collection[Channel], now: float) -> dict[str, _Counted]:
         counted = {}

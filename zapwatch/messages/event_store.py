@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from zapwatch.channels import MAX_ID_LENGTH, Channel, Names, folded, rekeyed
-from zapwatch.clock import Clock
+from zapwatch.clock import STEP_SECONDS, Clock
 from zapwatch.db import (
     Database,
     StateError,
@@ -109,7 +109,6 @@ receiver_gaps = _table(
 GAP_AFTER = 30.0
 """Seconds without a heartbeat of the receiver after which events may have been lost."""
 
-_CLOCK_BACK = 300.0  # seconds; if a clock is set back by more, its future times are deleted
 _KEEP_HOURS = 29 * 24  # of minutes; learning uses 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels without new messages
 _KEEP_ECHOES_SECONDS = 86400.0
@@ -227,7 +226,10 @@ class EventStore:
             connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
-        expired = arrived_ids.c.written_at < now - _KEEP_IDS_SECONDS
+            since = now - _KEEP_IDS_SECONDS
+            older = hash_key.update().where(hash_key.c.since < since)
+            connection.execute(older.values(since=since))
+        expired = arrived_ids.c.written_at < since
         may_be_more = True
         while may_be_more:
             with self._write() as connection:
@@ -274,7 +276,7 @@ class EventStore:
         """Return the start of the record of ids, in Unix seconds."""
         with self._read() as connection:
             since = connection.scalar(sa.select(hash_key.c.since))
-        return now if since is None else max(since, now - _KEEP_IDS_SECONDS)
+        return now if since is None else since
 
     def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
         """Yield a gateway's channel keys, hours since 1970, and the minutes of each."""
@@ -335,7 +337,7 @@ def _note_heartbeat(connection: sa.Connection, now: float) -> None:
         # If two receivers return at the same time, one records the gap.
         if connection.execute(advance).rowcount == 1:
             connection.execute(receiver_gaps.insert().values(begins=last_at, ends=now))
-    elif now < last_at - _CLOCK_BACK:
+    elif now < last_at - STEP_SECONDS:
         _forget_future(connection, now)
         connection.execute(advance)
     elif now > last_at:
@@ -376,7 +378,6 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
     for column in (arrived_ids.c.written_at, hash_key.c.since):
         update = sa.update(column.table).where(column > now)
         connection.execute(update.values({column.name: now}))
-    connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
     connection.execute(receiver_gaps.delete().where(receiver_gaps.c.begins > now))
     connection.execute(receiver_gaps.update().where(receiver_gaps.c.ends > now).values(ends=now))
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from zapwatch.channels import rekeyed
-from zapwatch.clock import Clock
+from zapwatch.clock import STEP_SECONDS, Clock, SkippedTime
 from zapwatch.messages.message import ActivitySnapshot, Direction
 from zapwatch.messages.webhook_log import Head, Ids, MessageLog, Row
 
@@ -50,7 +50,6 @@ CLOCK_OFF_SECONDS = 1800.0
 
 A larger offset means that the writer has another time zone, or delivers a backlog.
 """
-FUTURE_SECONDS = 300.0  # tolerance for clock corrections; later times are invalid
 _MOST_CHANNELS = 100_000
 _MOST_KEPT = 20_000  # channels in a checkpoint
 _MOST_SINCE = 20_000  # rows since a checkpoint; beyond that, reading backwards is shorter
@@ -122,6 +121,7 @@ class LogTailer:
         self._polled_at = 0.0
         self._ahead: float | None = None
         self._put_back: _PutBack | None = None
+        self._skipped = SkippedTime(self._clock)
         self._read_all_at = 0.0
         self._recent: dict[int, _Recent] = {}
         self._recent_above = 0
@@ -134,6 +134,8 @@ class LogTailer:
         self._forget_recent()
         gaps = self._gaps()
         head = self._log.head(self._watermark, *gaps)
+        # Rows that were in the future may be found now.
+        skipped = self._skipped.note(head.now)
         too_far = self._restored and head.newest_id - self._watermark > _MOST_SINCE
         self._restored = False
         if not self._started or too_far:
@@ -142,6 +144,8 @@ class LogTailer:
             self._check_clock(head)
             if self._check_known_row(head):
                 self._read_late(head, *gaps)
+            if skipped:
+                self._look_back_from, self._look_back_time = self._watermark + 1, float("inf")
         unread = self._read_new(head)
         if not unread and head.newest_id >= self._watermark:
             self._read_all_at = head.now
@@ -155,6 +159,7 @@ class LogTailer:
             dict(self._messages),
             self._rows_read,
             unread,
+            self._skipped.periods,
             last_heard=dict(self._last_heard),
             undecryptable=dict(self._undecryptable),
             unnamed=self._unnamed,
@@ -375,7 +380,7 @@ class LogTailer:
         self._rows_read += len(rows)
         for row in resolve_dst_fold(rows, not_after):
             self._unnamed += row.unnamed
-            if row.time is not None and row.time <= now + FUTURE_SECONDS:
+            if row.time is not None and row.time <= now + STEP_SECONDS:
                 not_after = row.time
                 if row.key is not None and row.readable:
                     self._note(row, row.key, min(row.time, now))

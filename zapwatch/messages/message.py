@@ -81,13 +81,14 @@ class Direction(enum.StrEnum):
     OUT = "out"
 
 
-_MILLISECONDS = 1e11  # a larger number is in milliseconds (as seconds it would be the year 5138)
+_MOST_SECONDS = 1e11  # the year 5138; a larger number is in a thousandth of the unit, or less
 
 
 def unix_seconds(value: object) -> float:
     """Return a gateway's timestamp in Unix seconds, 0 if it is invalid.
 
-    Accepts seconds or milliseconds, as a number or a text, and RFC 3339 with a time zone.
+    Accepts seconds, milli-, micro- or nanoseconds, as a number or a text, and RFC 3339 with a time
+    zone.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return 0.0
@@ -97,7 +98,9 @@ def unix_seconds(value: object) -> float:
         return _of_text(value) if isinstance(value, str) else 0.0
     if not math.isfinite(number):
         return 0.0
-    return number / 1000 if number > _MILLISECONDS else number
+    while number > _MOST_SECONDS:
+        number /= 1000
+    return number
 
 
 def _of_text(value: str) -> float:

@@ -22,14 +22,14 @@ from zapwatch.channels import (
     channel_key,
     rekeyed,
 )
-from zapwatch.clock import Clock
+from zapwatch.clock import STEP_SECONDS, Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.db import Database, StateError, make_table
 from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import EventStore, StoredMessages
 from zapwatch.messages.history import History, read_histories
-from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS, FUTURE_SECONDS, LogTailer
+from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS, LogTailer
 from zapwatch.messages.message import (
     ActivitySnapshot,
     Delivered,
@@ -121,7 +121,7 @@ def _arrived(row: Row, marks: Sequence[tuple[int, float]], now: float) -> float 
     """
     place = bisect_left(marks, (row.id,))
     since = marks[place - 1][1] if place else None
-    if row.time is None or row.time > now + FUTURE_SECONDS:
+    if row.time is None or row.time > now + STEP_SECONDS:
         return since
     if since is not None and since - row.time > CLOCK_OFF_SECONDS:
         return since
