@@ -37,6 +37,7 @@ from reconnect_hook.repository import (
     prune_audits,
     prune_records,
     prune_rows,
+    recheck_drops,
 )
 from reconnect_hook.scan_links import prune_links
 from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
@@ -467,6 +468,7 @@ class Scheduler:
             return
         prune_links(self._database)
         for one in reconcilers:
+            recheck_drops(self._database, one.name)
             if one.listed is not None:
                 ago = self._clock.monotonic() - one.listed.asked_at
                 of = (self._database, one.name, one.listed.channels, ago)

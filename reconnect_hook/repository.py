@@ -538,6 +538,22 @@ def prune_records(database: Database) -> bool:
     return any(map(database.transact_at, (_prune_repairs, _prune_attempts, _prune_missed)))
 
 
+def recheck_drops(database: Database, name: str) -> None:
+    """Raise rechecks of dropped channels whose repairs wait for an alert; raise StateError.
+
+    Alertmanager sends no resolved alert that it holds back or has forgotten.
+    """
+    row = channel.c
+    waits = (row.next_at.is_(None), row.last_cause == str(RepairCause.DISCONNECTED))
+    has_episode = (row.attempts > 0) | row.qr_required
+
+    def work(connection: sa.Connection, at: float) -> None:
+        mine = sa.update(channel).where(row.gateway == name, *waits, has_episode)
+        connection.execute(mine.values(intent=int(Intent.RECHECK), next_at=at))
+
+    database.transact_at(work)
+
+
 def prune_rows(
     database: Database, name: str, listed: Collection[str], ago: float = 0.0
 ) -> list[str]:

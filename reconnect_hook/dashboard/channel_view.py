@@ -20,7 +20,7 @@ from reconnect_hook.dashboard.timeline import (
     TimelineState,
 )
 from reconnect_hook.history import Attempt, Paused, Present, RepairHistory, Waiting
-from reconnect_hook.models import FAILURES, RECOVERIES, ChannelRow, ProbeOutcome
+from reconnect_hook.models import FAILURES, RECOVERIES, ProbeOutcome
 from reconnect_hook.probe_limits import Probed
 from zapwatch.channels import Status, channel_key, folded
 
@@ -165,39 +165,34 @@ def classify(
 ) -> ChannelHealth:
     """Return the channel's health; ``scanned``: its QR code was scanned a moment ago."""
     watched = watch.channels.get(key) if watch else None
-    alerts = (watch.alerts or {}).get(key, ()) if watch else ()
-    if watched is None and any(alert.name == GONE_ALERT for alert in alerts):
+    found = (watch.alerts or {}).get(key, ()) if watch else ()
+    alerts = {alert.name for alert in found}
+    if watched is None and GONE_ALERT in alerts:
         return ChannelHealth.GONE
     remembered = present.remembered.get(key) if present else None
     # The QR call's answer is newer than Prometheus' sample.
     connected = True if scanned else watched.connected if watched else None
-    if not scanned and _needs_scan(watched, remembered, watch):
-        return ChannelHealth.NEEDS_SCAN
+    # A zombie is listed as connected while a QR code waits. A message proves that it works, but
+    # not an earlier one than the probe that found it dead: the alerts know.
+    heard = bool(connected) and _is_heard(watched, watch)
+    if not scanned:
+        if watched and watched.status == "qr_required":
+            return ChannelHealth.NEEDS_SCAN
+        waits = remembered is not None and remembered.qr_required
+        if waits and (not heard or "WhatsAppChannelNeedsQrScan" in alerts):
+            return ChannelHealth.NEEDS_SCAN
     if connected is None:
         return ChannelHealth.UNKNOWN
-    heard = connected and _is_heard(watched, watch)
-    if remembered and remembered.failures >= _FAILING and not heard and not scanned:
+    fails = remembered is not None and remembered.failures >= _FAILING and not scanned
+    if fails and (not heard or "WhatsAppReconnectFailing" in alerts):
         return ChannelHealth.FAILING
     if not connected:
         return ChannelHealth.DISCONNECTED
     if watched and watch and watched.last_message is not None and watched.threshold is not None:
         return ChannelHealth.CONNECTED if heard else ChannelHealth.SILENT
-    if any(alert.name == "WhatsAppChannelNeverHeard" for alert in alerts):
+    if "WhatsAppChannelNeverHeard" in alerts:
         return ChannelHealth.NEVER_HEARD
     return ChannelHealth.CONNECTED
-
-
-def _needs_scan(
-    watched: ChannelMetrics | None, remembered: ChannelRow | None, watch: GatewayReadings | None
-) -> bool:
-    if watched and watched.status == "qr_required":
-        return True
-    # A zombie is listed as connected while a QR code waits: only a message proves it works.
-    return bool(
-        remembered
-        and remembered.qr_required
-        and not (watched and watched.connected and _is_heard(watched, watch))
-    )
 
 
 def _is_heard(watched: ChannelMetrics | None, watch: GatewayReadings | None) -> bool:

@@ -21,6 +21,7 @@ from tests.support.states import state_url
 from tests.support.world import Options, World
 from zapwatch.channels import Status
 from zapwatch.db import Database, StateError
+from zapwatch.gateways.base import QrKind
 
 _AT_ONCE = Options(cooldown=0, verify=20)
 _SILENCE = [RepairCause.SILENT, RepairCause.NEVER_HEARD]
@@ -468,6 +469,45 @@ class TestOldNews:
         assert not row.is_open
         assert world.lines() == [line]
         assert world.gateway.calls_of("loja") == ["reconnect"]
+
+
+class TestAnAlertThatIsLost:
+    """Alertmanager sends no resolved alert that it holds back or has forgotten."""
+
+    @pytest.mark.parametrize("answer", [QrKind.QR, QrKind.ACCEPTED])
+    def test_a_channel_that_is_back_is_found_within_an_hour(
+        self, make: Callable[..., World], answer: QrKind
+    ) -> None:
+        world = make()
+        world.gateway.answer = answer
+        world.put("loja", Status.DISCONNECTED)
+        world.repair()
+        world.run(1500)
+        calls, lists = len(world.gateway.calls), world.gateway.lists
+        world.skip(3600)
+        world.run(10)
+        assert len(world.gateway.calls) == calls, "a silenced alert silences the repairs, too"
+        assert world.gateway.lists <= lists + 1
+        world.put("loja")
+        world.skip(3600)
+        world.run(10)
+        assert world.outcomes()[-1] == "recovered"
+        labels = {"gateway": "wpp", "channel": "loja"}
+        assert not world.value("whatsapp_reconnect_qr_required", **labels)
+        assert not world.value("whatsapp_reconnect_consecutive_failures", **labels)
+        assert len(world.gateway.calls) == calls
+
+    def test_that_a_silent_one_is_listed_as_connected_proves_nothing(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make()
+        world.gateway.answer = QrKind.QR
+        world.put()
+        assert world.repair(cause=RepairCause.SILENT).outcome == "qr_required"
+        world.skip(3700)
+        world.run(10)
+        assert world.outcomes() == ["qr_required"]
+        assert world.gateway.lists == 1
 
 
 class TestManyChannels:

@@ -55,7 +55,7 @@ def test_the_rules_have_an_interval_of_their_own(rules: Path) -> None:
     interval = read_yaml(PROMETHEUS / "prometheus.yml")["global"]["evaluation_interval"]
     groups = [group for path in rules.glob("*.yml") for group in read_yaml(path)["groups"]]
     slow = {group["name"] for group in groups if group["interval"] != interval}
-    assert slow == {"whatsapp-attention", "whatsapp-shares"}
+    assert slow == {"whatsapp-attention", "whatsapp-hourly", "whatsapp-shares"}
 
 
 def test_promtool_takes_their_configuration_with_our_rules_and_targets(

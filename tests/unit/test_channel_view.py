@@ -56,6 +56,7 @@ _DOWN = replace(_WELL, connected=False, status="disconnected")
 _UNHEARD = replace(_WELL, last_message=None)
 _WAITS = replace(_FORGOTTEN, qr_required=True)
 _NEVER_HEARD = "WhatsAppChannelNeverHeard"
+_NEEDS_QR_SCAN, _DOES_NOT_HELP = "WhatsAppChannelNeedsQrScan", "WhatsAppReconnectFailing"
 
 
 @pytest.mark.parametrize(
@@ -73,12 +74,15 @@ _NEVER_HEARD = "WhatsAppChannelNeverHeard"
         (None, _WAITS, {}, ChannelHealth.NEEDS_SCAN),
         (replace(_WELL, last_message=_NOW - 9999), _WAITS, {}, ChannelHealth.NEEDS_SCAN),
         (_WELL, _WAITS, {}, ChannelHealth.CONNECTED),
+        (_WELL, _WAITS, {"alert": _NEEDS_QR_SCAN}, ChannelHealth.NEEDS_SCAN),
+        (_WELL, _FORGOTTEN, {"alert": _NEEDS_QR_SCAN}, ChannelHealth.CONNECTED),
         # A scan counts before Prometheus knows.
         (replace(_DOWN, status="qr_required"), _WAITS, {"scanned": True}, ChannelHealth.CONNECTED),
         # Three failures in a row need a person.
         (_DOWN, replace(_FORGOTTEN, failures=2), {}, ChannelHealth.DISCONNECTED),
         (_DOWN, replace(_FORGOTTEN, failures=3), {}, ChannelHealth.FAILING),
         (_WELL, replace(_FORGOTTEN, failures=3), {}, ChannelHealth.CONNECTED),
+        (_WELL, replace(_FORGOTTEN, failures=3), {"alert": _DOES_NOT_HELP}, ChannelHealth.FAILING),
         (None, None, {}, ChannelHealth.UNKNOWN),
         (ChannelMetrics("loja", last_message=_NOW, threshold=60), None, {}, ChannelHealth.UNKNOWN),
     ],
