@@ -21,7 +21,13 @@ from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from dotenv.parser import parse_stream
 
-from zapwatch.config.readers import Listen, SettingsError, is_nested_too_deep, unreadable
+from zapwatch.config.readers import (
+    Listen,
+    SettingsError,
+    is_nested_too_deep,
+    read_bounded,
+    unreadable,
+)
 from zapwatch.config.settings import SECRETS, Settings
 
 _OTHER_KIND = "is it PixelHub's own? then name it in PIXELHUB_ENV or --pixelhub-env"
@@ -69,7 +75,7 @@ def read_env_text(path: str, option: str) -> str:
     Bytes that are not UTF-8, as in a Latin-1 file, become surrogates.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_bounded(path).decode("utf-8-sig", "surrogateescape")
     except FileNotFoundError:
         raise SettingsError(f"{option}: there is no file {path}") from None
     except (OSError, ValueError) as error:
@@ -108,7 +114,7 @@ def read_secrets(
 def secret_in(path: str, setting: str) -> str:
     """Return the secret in the file that ``setting`` names; raise SettingsError."""
     try:
-        text = Path(path).read_bytes().decode()
+        text = read_bounded(path).decode()
     except UnicodeDecodeError:
         raise SettingsError(f"{setting}: {path} is not UTF-8 text") from None
     except (OSError, ValueError) as error:
@@ -185,7 +191,6 @@ _TLS_KEYS = {"cert_file", "key_file", "client_ca_file", "client_auth_type", "min
 _CLIENT_AUTH = {"": False, "NoClientCert": False, "RequireAndVerifyClientCert": True}
 _VERSIONS = {"": "tls1.2", "TLS12": "tls1.2", "TLS13": "tls1.3"}
 _HASHES = ("$2a$", "$2b$", "$2y$")
-_MOST_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +224,9 @@ def read_web_config(path: Path | None) -> WebConfig:
     if path is None:
         return WebConfig()
     try:
-        text = path.read_bytes()
-        if len(text) > _MOST_BYTES or is_nested_too_deep(text):
-            raise _wrong(path, "is too large, or its brackets nest too deep")
+        text = read_bounded(path)
+        if is_nested_too_deep(text):
+            raise _wrong(path, "its brackets nest too deep")
         content = yaml.safe_load(text)
     except (OSError, ValueError) as error:
         raise unreadable(_SETTING, str(path), error) from None

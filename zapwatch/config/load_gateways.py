@@ -24,6 +24,7 @@ from zapwatch.config.readers import (
     SettingsError,
     SilenceMode,
     is_nested_too_deep,
+    read_bounded,
     unreadable,
 )
 from zapwatch.config.settings import (
@@ -63,7 +64,6 @@ KEYS = frozenset(
 """All keys of an entry."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_MOST_BYTES = 1024 * 1024
 
 
 def fill(
@@ -232,11 +232,9 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
 def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
     """Return a file's entries, and the user-defined types of its ``types_file``."""
     try:
-        text = Path(path).read_bytes()
+        text = read_bounded(path)
     except (OSError, ValueError) as error:
         raise unreadable("GATEWAYS_FILE", path, error) from None
-    if len(text) > _MOST_BYTES:
-        raise SettingsError(f"GATEWAYS_FILE: {path} is larger than {_MOST_BYTES} bytes")
     if is_nested_too_deep(text):
         raise SettingsError(f"{path} is not valid YAML: its brackets nest too deep")
     try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import os
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
+from select import select
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -25,6 +29,31 @@ _T = TypeVar("_T")
 
 class SettingsError(Exception):
     """A setting is missing or invalid. ``str()`` is one line: its name and the remedy."""
+
+
+_MOST_BYTES = 1024 * 1024
+_END_SECONDS = 10.0
+
+
+def read_bounded(path: str | Path) -> bytes:
+    """Return the content of a file or pipe; raise OSError, or ValueError for an unusable path.
+
+    A pipe must end within 10 seconds; nothing may be larger than 1 MiB.
+    """
+    ends_at = time.monotonic() + _END_SECONDS
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        content = b""
+        while select([file], [], [], max(0.0, ends_at - time.monotonic()))[0]:
+            piece = os.read(file, _MOST_BYTES)
+            content += piece
+            if not piece:
+                return content
+            if len(content) > _MOST_BYTES:
+                raise OSError(errno.EFBIG, f"it is larger than {_MOST_BYTES} bytes")
+        raise OSError(errno.ETIMEDOUT, f"it has no end after {_END_SECONDS:g} s")
+    finally:
+        os.close(file)
 
 
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:

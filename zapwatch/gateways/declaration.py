@@ -17,7 +17,7 @@ import jmespath
 import yaml
 
 from zapwatch.channels import Status
-from zapwatch.config.readers import is_nested_too_deep, unreadable
+from zapwatch.config.readers import is_nested_too_deep, read_bounded, unreadable
 from zapwatch.gateways.base import GatewayErrorKind
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -25,7 +25,6 @@ _CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s#\\]*)")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _LITERALS = "a text is in '...', a number, true, false or null in `...`"
 _FIELD_FOR_LITERAL = re.compile(r'[=!]=\s*(?:"|(?:true|false|null)\b)')
-_MOST_BYTES = 256 * 1024
 _MOST_NODES = 80
 _SHORTEST_SECRET = 8  # a shorter one may be a word of a path
 _MOST_LISTS = 2  # [a, b] | [@, @] | ... doubles a response at each step
@@ -225,11 +224,9 @@ class Declaration:
 def read_file(path: Path) -> dict[str, Declaration]:
     """Return the types in a file by name; raise DeclarationError."""
     try:
-        text = path.read_bytes()
+        text = read_bounded(path)
     except (OSError, ValueError) as error:
         raise DeclarationError(str(unreadable("types_file", str(path), error))) from None
-    if len(text) > _MOST_BYTES:
-        raise DeclarationError(f"{path} is larger than {_MOST_BYTES} bytes")
     if is_nested_too_deep(text):
         raise DeclarationError(f"{path} is not valid YAML: its brackets nest too deep")
     try:
