@@ -157,7 +157,10 @@ def main() -> None:
     made.add_argument(
         "command", choices=COMMANDS, metavar="COMMAND ...", help="one of the commands below"
     )
-    given = made.parse_args(sys.argv[1:2] or ["--help"])
+    first = sys.argv[1:2] or ["--help"]
+    if first[0].startswith("-") and first[0] not in {"-h", "--help", "--version"}:
+        made.error(f"{first[0]} comes after the command: zapwatch COMMAND {first[0]} ...")
+    given = made.parse_args(first)
     module, first, _ = COMMANDS[given.command]
     program: Callable[[list[str]], int] = importlib.import_module(module).main
     server = importlib.import_module("zapwatch.server")
