@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from gettext import GNUTranslations
 from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import pytest
 from babel.messages.catalog import Catalog, Message
@@ -76,16 +74,8 @@ def test_translations_are_whole_and_keep_their_places(folder: Path) -> None:
 def test_what_is_compiled_is_what_is_written(folder: Path) -> None:
     fresh = io.BytesIO()
     write_mo(fresh, _catalog(folder))
-    fresh.seek(0)
-    compiled = (folder / _FOLDER / "messages.mo").open("rb")
-    assert _texts(fresh) == _texts(compiled), "make translations"
-
-
-def _texts(file: IO[bytes]) -> dict[object, str]:
-    with file:
-        texts = dict(vars(GNUTranslations(file))["_catalog"])
-    del texts[""]  # it holds the time
-    return texts
+    compiled = (folder / _FOLDER / "messages.mo").read_bytes()
+    assert fresh.getvalue() == compiled, "make translations"
 
 
 @pytest.mark.parametrize(
