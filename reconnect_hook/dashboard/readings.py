@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from zapwatch.channels import Channel, channel_key, known_numbers
@@ -58,6 +59,8 @@ class FiringAlert:
     summary: str
     runbook_url: str
     """Empty unless it is an HTTP(S) URL."""
+    since: float | None = None
+    """Start of its condition, Unix seconds."""
 
 
 class Prometheus:
@@ -124,7 +127,17 @@ def _alert(entry: dict[str, Any]) -> FiringAlert:
         labels,
         notes.get("summary", ""),
         runbook if runbook.startswith(("https://", "http://")) else "",
+        _time(entry.get("activeAt")),
     )
+
+
+def _time(text: object) -> float | None:
+    """Return a time of Prometheus as Unix seconds; None if it is invalid."""
+    try:
+        at = datetime.fromisoformat(str(text)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return at if 0 <= at < _MOST else None
 
 
 def _texts(found: Any) -> dict[str, str]:

@@ -54,6 +54,13 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
             page.goto("/")
     finally:
         world.simulator.clear_faults()
+    # An answer that never comes: what is shown is marked as old.
+    look, page = pages[0]
+    page.route("**/live/**", lambda _: None)
+    words = look.say("Not live: Zapwatch does not answer. What you see is from")
+    expect(page.locator("#stale")).to_contain_text(words)
+    page.unroute("**/live/**")
+    expect(page.locator("#stale")).to_be_hidden()
     for _, page in pages:
         expect(page.locator("#head .trouble")).to_have_count(0)
         expect(page.locator(".row .chip.unknown")).to_have_count(0)

@@ -9,6 +9,7 @@
   const QR_LEFT_MS = 5000; // in which the code can still turn out to have been scanned
   const QR_MOST_MS = 10 * 60 * 1000; // then the page is presumably unattended
   const TICK_MS = 5000; // between two looks at the clock
+  const ANSWER_MS = 15000; // in which an answer must be there in full
 
   const root = document.documentElement;
   const lang = root.lang;
@@ -78,7 +79,8 @@
     let answer = null;
     let body = {};
     try {
-      answer = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+      const signal = AbortSignal.timeout(ANSWER_MS);
+      answer = await fetch(address, { credentials: "same-origin", cache: "no-store", signal });
       // An answer can also be cut off in its middle.
       if (answer.ok && answer.status !== 204) body = await answer.json();
     } catch {
@@ -109,12 +111,24 @@
     return template.content;
   }
 
-  // Changes the page, and keeps the keyboard's focus if the same element is there afterwards.
+  const partOf = (one) => one.closest("[data-part]")?.dataset.part;
+
+  // What stays of a link, a button or a summary when its words or its state change.
+  function identity(one) {
+    const names = ["href", "formaction", "value"].map((name) => one.getAttribute(name));
+    return [...names, one.closest("details")?.dataset.id, partOf(one)].join(" ");
+  }
+
+  // Changes the page, and keeps the keyboard's focus: on the same element, or at least in its part.
   function change(within, work) {
     const { activeElement: old } = document;
     const had = within.contains(old);
     work();
-    if (had) $$(old.tagName, within).find((one) => one.isEqualNode(old))?.focus({ preventScroll: true });
+    if (!had) return;
+    const same = $$(old.tagName, within).find((one) => identity(one) === identity(old) && !one.disabled);
+    const next = same ?? $(`[data-part=${partOf(old)}]`, within);
+    if (next?.dataset.part) next.tabIndex = -1; // so that it can have the focus
+    next?.focus({ preventScroll: true });
   }
 
   // Does work again and again while the page can be seen, and at once when it comes back to sight.
@@ -163,7 +177,7 @@
       const head = $("#head");
       if (head.dataset.html !== body.head) {
         head.dataset.html = body.head;
-        head.replaceChildren(parsed(body.head));
+        change(head, () => head.replaceChildren(parsed(body.head)));
         countInTitle();
       }
       for (const [key, html] of Object.entries(body.rows)) {
