@@ -135,7 +135,10 @@ def static(name: str) -> str:
 def this_address(**more: str) -> str:
     """Return the current URL with additional query parameters."""
     query = urlencode({**request.args.to_dict(), **more})
-    return quote(request.script_root + request.path) + (f"?{query}" if query else "")
+    path = quote(request.script_root + request.path)
+    if request.endpoint:
+        path = url_for(request.endpoint, **(request.view_args or {}))
+    return path + (f"?{query}" if query else "")
 
 
 KINDS = {
