@@ -383,13 +383,12 @@ class DirectReader:
 
     def _metrics_of(self, channel: Channel) -> ChannelMetrics:
         found = ChannelMetrics(channel.id, channel.connected, channel.status)
-        if self._log_up is None:
+        last_message = self._ages.get(channel.key)
+        # Without one, an older message may be still unread: the page must not deny it.
+        if last_message is None:
             return found
-        return replace(
-            found,
-            last_message=self._ages.get(channel.key),
-            threshold=self._gateway.silence_threshold(channel),
-        )
+        threshold = self._gateway.silence_threshold(channel)
+        return replace(found, last_message=last_message, threshold=threshold)
 
     def close(self) -> None:
         """Close the connections; a read in progress closes its own at its end."""
