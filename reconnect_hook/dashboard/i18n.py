@@ -316,6 +316,17 @@ _ALARMING = set(Problem) - {
     Problem.SETTINGS,
 }
 """Problems that keep failures from being noticed or repaired."""
+_RUNBOOK_PAGES = {
+    Problem.EXPORTER: "WhatsAppExporterDown",
+    Problem.GATEWAY: "WhatsAppGatewayDown",
+    Problem.GATEWAY_RESTS: "WhatsAppGatewayDown",
+    Problem.LOG: "WhatsAppMessageLogDown",
+    Problem.DELIVERY: "WhatsAppAlertDeliveryFailing",
+    Problem.GATEWAY_UNKNOWN: "WhatsAppGatewayUnknown",
+    Problem.LEFT_OUT: "WhatsAppChannelsLeftOut",
+    Problem.SETTINGS: "WhatsAppConfigReloadFailing",
+}
+"""Pages of the runbook; other problems are among its troubleshooting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +338,8 @@ class Banner:
     gateway: str | None
     is_alarming: bool
     listed_at: float | None
+    runbook_page: str
+    """Empty for the runbook's own page."""
 
 
 def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
@@ -344,7 +357,8 @@ def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
                 continue
             case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
                 gateway = None  # noqa: PLW2901 - one exporter watches all gateways
-        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at)
+        page = _RUNBOOK_PAGES.get(problem, "")
+        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at, page)
         if banner not in found:
             found.append(banner)
     return found

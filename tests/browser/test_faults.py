@@ -39,6 +39,8 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
         for look, page in pages:
             words = look.say("The gateway is not responding.")
             expect(page.locator("#head .trouble")).to_contain_text(words)
+            help_page = page.get_by_role("link", name=look.say("What to do"))
+            expect(help_page).to_have_attribute("href", "/docs/runbook/WhatsAppGatewayDown")
             expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
             expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
