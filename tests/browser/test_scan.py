@@ -132,7 +132,7 @@ def _share(operator: Page, look: Look) -> str:
     form.locator("input[name=name]").fill("balcão")
     form.get_by_label(look.say("1 hour")).check()
     check(operator)
-    form.get_by_role("button", name=look.say("Make a link")).click()
+    form.get_by_role("button", name=look.say("Make a link")).dblclick()
     field = dialog.locator("input.link")
     expect(field).to_be_visible()
     address = field.input_value()

@@ -396,8 +396,10 @@
     });
     dialog.addEventListener("submit", (event) => {
       event.preventDefault();
-      const form = event.target;
-      show(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, event.submitter)) });
+      const { target: form, submitter } = event;
+      const body = new URLSearchParams(new FormData(form, submitter));
+      submitter.disabled = true; // a second click would make a second link
+      show(form.action, { method: "POST", body }).catch(() => { submitter.disabled = false; });
     });
   }
 
