@@ -38,6 +38,10 @@
     return words.replace(/(\d)\s+\p{L}+/u, `$1 ${symbol}`);  // "9 hours ago" to "9 h ago"
   }
 
+  function timeOf(at) {
+    return (at.toDateString() === new Date().toDateString() ? clock : dated).format(at);
+  }
+
   function setText(element, text) {
     if (element.textContent !== text) element.textContent = text;
   }
@@ -51,7 +55,7 @@
       if (time.title !== title) time.title = title;
       const { as } = time.dataset;
       if (as !== "at") setText(time, ago(as === "in" ? Math.min(0, seconds) : seconds));
-      else setText(time, at.toDateString() === new Date().toDateString() ? clock.format(at) : dated.format(at));
+      else setText(time, timeOf(at));
     }
     for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
     for (const bar of $$("[data-hour]", within)) {
@@ -79,7 +83,7 @@
     let answer = null;
     let body = {};
     try {
-      const signal = AbortSignal.timeout(ANSWER_MS);
+      const signal = AbortSignal.timeout?.(ANSWER_MS); // unknown to phones of 2021
       answer = await fetch(address, { credentials: "same-origin", cache: "no-store", signal });
       // An answer can also be cut off in its middle.
       if (answer.ok && answer.status !== 204) body = await answer.json();
@@ -97,7 +101,7 @@
     }
     if (!answer || !answer.ok) {
       stale.hidden = false;
-      setText(stale, `${document.body.dataset.hiddenText} ${clock.format(lastAnswer)}.`);
+      setText(stale, `${document.body.dataset.hiddenText} ${timeOf(lastAnswer)}.`);
       return null;
     }
     stale.hidden = true;
@@ -374,6 +378,7 @@
 
   // The page of a channel's links, shown above the channel's own.
   function sharing(dialog) {
+    let sending = false;
     async function show(address, options = {}) {
       const answer = await fetch(address, { credentials: "same-origin", cache: "no-store", ...options });
       const body = $("#share-body", parsed(await answer.text()));
@@ -396,10 +401,10 @@
     });
     dialog.addEventListener("submit", (event) => {
       event.preventDefault();
-      const { target: form, submitter } = event;
-      const body = new URLSearchParams(new FormData(form, submitter));
-      submitter.disabled = true; // a second click would make a second link
-      show(form.action, { method: "POST", body }).catch(() => { submitter.disabled = false; });
+      if (sending) return; // a second click would make a second link
+      sending = true;
+      const body = new URLSearchParams(new FormData(event.target, event.submitter));
+      show(event.target.action, { method: "POST", body }).finally(() => { sending = false; });
     });
   }
 
