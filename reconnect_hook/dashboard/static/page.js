@@ -10,6 +10,7 @@
   const QR_MOST_MS = 10 * 60 * 1000; // then the page is presumably unattended
   const TICK_MS = 5000; // between two looks at the clock
   const ANSWER_MS = 15000; // in which an answer must be there in full
+  const PAIR_MS = 180000; // the same for a code that the gateway makes
 
   const root = document.documentElement;
   const lang = root.lang;
@@ -79,12 +80,16 @@
   const stale = $("#stale");
   let lastAnswer = new Date();
 
+  function request(address, options = {}, ms = ANSWER_MS) {
+    const signal = AbortSignal.timeout?.(ms); // unknown to phones of 2021
+    return fetch(address, { credentials: "same-origin", cache: "no-store", signal, ...options });
+  }
+
   async function ask(address) {
     let answer = null;
     let body = {};
     try {
-      const signal = AbortSignal.timeout?.(ANSWER_MS); // unknown to phones of 2021
-      answer = await fetch(address, { credentials: "same-origin", cache: "no-store", signal });
+      answer = await request(address);
       // An answer can also be cut off in its middle.
       if (answer.ok && answer.status !== 204) body = await answer.json();
     } catch {
@@ -344,7 +349,7 @@
       let body = {};
       try {
         const sent = new URLSearchParams(new FormData(form));
-        body = await (await fetch(form.action, { method: "POST", body: sent, cache: "no-store" })).json();
+        body = await (await request(form.action, { method: "POST", body: sent }, PAIR_MS)).json();
       } catch {
         body = {};
       }
@@ -379,8 +384,8 @@
   // The page of a channel's links, shown above the channel's own.
   function sharing(dialog) {
     let sending = false;
-    async function show(address, options = {}) {
-      const answer = await fetch(address, { credentials: "same-origin", cache: "no-store", ...options });
+    async function show(address, options) {
+      const answer = await request(address, options);
       const body = $("#share-body", parsed(await answer.text()));
       if (!answer.ok || !body) return location.reload();
       const close = document.createElement("button");
