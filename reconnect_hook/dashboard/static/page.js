@@ -5,6 +5,7 @@
 (() => {
   const LIVE_MS = 3000; // between two questions
   const BUSY_MS = 1000; // while a repair or a probe is under way on a channel's page
+  const STATUS_MS = 60000; // on a status link's page
   const QR_MS = 600; // while a code is shown
   const QR_LEFT_MS = 5000; // in which the code can still turn out to have been scanned
   const QR_MOST_MS = 10 * 60 * 1000; // then the page is presumably unattended
@@ -85,13 +86,13 @@
     return fetch(address, { credentials: "same-origin", cache: "no-store", signal, ...options });
   }
 
-  async function ask(address) {
+  async function ask(address, read = (answer) => answer.json()) {
     let answer = null;
     let body = {};
     try {
       answer = await request(address);
       // An answer can also be cut off in its middle.
-      if (answer.ok && answer.status !== 204) body = await answer.json();
+      if (answer.ok && answer.status !== 204) body = await read(answer);
     } catch {
       answer = null;
     }
@@ -381,6 +382,18 @@
     });
   }
 
+  // The page of a status link.
+  function status(card) {
+    repeat(async () => {
+      const html = await ask(location.href, (answer) => answer.text());
+      const fresh = html && $("#status", parsed(html));
+      if (!fresh) return;
+      showTimes(fresh);
+      if (!fresh.isEqualNode(card)) card.replaceWith(fresh);
+      card = $("#status");
+    }, () => STATUS_MS);
+  }
+
   // The page of a channel's links, shown above the channel's own.
   function sharing(dialog) {
     let sending = false;
@@ -444,6 +457,8 @@
   if (live) channel(live);
   const alone = $("#qr[data-alone]");
   if (alone) qr(alone, () => {});
+  const card = $("#status");
+  if (card) status(card);
   const dialog = $("#share");
   if (dialog) sharing(dialog);
   else links(document);
