@@ -6,8 +6,8 @@ PYTHON := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 TRANSLATED := reconnect_hook/dashboard zapwatch/setup
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
-# Lines of a catalog's head that say nothing, and would change with each run.
-NO_HEAD := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
+# Lines of a catalog's head that say nothing, or would change with each run.
+NO_HEAD := '/^"(Project-Id|Report-Msgid|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
 CODE := zapwatch exporter reconnect_hook demo tests benchmarks
 
 help:
@@ -75,7 +75,7 @@ translations: setup
 	for folder in $(TRANSLATED); do (cd $$folder && \
 	    $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \
 	        -F babel.cfg -o messages.pot . $$(ls -d ../gateways 2>/dev/null) && \
-	    $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
+	    $(PYBABEL) update --no-wrap --ignore-obsolete --ignore-pot-creation-date --no-fuzzy-matching \
 	        -i messages.pot -d translations && \
 	    rm messages.pot && sed -i -E $(NO_HEAD) translations/*/LC_MESSAGES/messages.po && \
 	    $(PYBABEL) compile -d translations) || exit 1; done

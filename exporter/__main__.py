@@ -21,7 +21,15 @@ from exporter.app import EVENTS_PATH, add_settings, create_app
 from exporter.event_buffer import Post, senders_among
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
-from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
+from zapwatch.channels import AmbiguousNameError
+from zapwatch.cli import (
+    WRONG_USAGE,
+    add_common_options,
+    add_config_check,
+    manual,
+    parser,
+    printable,
+)
 from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.config.files import read_web_config
 from zapwatch.front import Front, Server
@@ -86,15 +94,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explain(settings: Settings, name: str | None, channel: str) -> int:
-    """Print what is known of a channel, at each gateway or only at the named one."""
+    """Print what is known of a channel, at each gateway or only at the named one.
+
+    Returns 1 if none of them knows it, or if the name may mean several.
+    """
     gateways = [gateway for gateway in settings.gateways if name in {None, gateway.name}]
     if not gateways:
         names = ", ".join(gateway.name for gateway in settings.gateways)
         fail(_PROGRAM, f"--gateway: there is no gateway {name}, only {names}")
-    for gateway in gateways:
-        if len(settings.gateways) > 1:
-            print(f"{gateway.name}:")  # noqa: T201 - this is for the operator
-        print("\n".join(explain(settings, gateway, channel)))  # noqa: T201
+    try:
+        told = {gateway.name: explain(settings, gateway, channel) for gateway in gateways}
+    except AmbiguousNameError as error:
+        fail(_PROGRAM, str(error), code=1)
+    if not any(told.values()):
+        fail(_PROGRAM, f"{channel}: no gateway lists such a channel", code=1)
+    for at, lines in told.items():
+        if lines and len(settings.gateways) > 1:
+            print(f"{at}:")  # noqa: T201 - this is for the operator
+        for line in lines:
+            print(printable(line))  # noqa: T201
     return 0
 
 
@@ -123,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
             "Prints how long a channel may be silent now and why, and its learned week.",
             settings="those of the exporter, SILENCE_STATE_FILE above all",
             exit_codes={
-                0: "printed, even if nothing is known about the channel",
+                0: "printed",
+                1: "no gateway lists the channel, or the name may mean several",
                 2: f"{WRONG_USAGE}, such as an unknown gateway",
             },
             examples=["python -m exporter explain 'Loja Centro'"],

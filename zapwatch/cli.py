@@ -157,7 +157,10 @@ def main() -> None:
     made.add_argument(
         "command", choices=COMMANDS, metavar="COMMAND ...", help="one of the commands below"
     )
-    given = made.parse_args(sys.argv[1:2] or ["--help"])
+    word = (sys.argv[1:2] or ["--help"])[0]
+    if word.startswith("-") and word not in {"-h", "--help", "--version"}:
+        made.error(f"{word} comes after the command: zapwatch COMMAND {word} ...")
+    given = made.parse_args([word])
     module, first, _ = COMMANDS[given.command]
     program: Callable[[list[str]], int] = importlib.import_module(module).main
     server = importlib.import_module("zapwatch.server")

@@ -215,10 +215,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     os._exit(code)
 
 
-def fail(program: str, line: str) -> NoReturn:
-    """Exit with code 2 after printing ``line``: the wrong setting and the remedy."""
+def fail(program: str, line: str, code: int = _USAGE_ERROR) -> NoReturn:
+    """Exit with ``code`` after printing ``line``: the wrong setting and the remedy."""
     print(f"{program}: {printable(line)}", file=sys.stderr)  # noqa: T201 - this is for the operator
-    raise SystemExit(_USAGE_ERROR)
+    raise SystemExit(code)
 
 
 def end_on_signals(code: int = 0) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from exporter.silence.model import Bounds, Learned, Model, ModelError, Thresholds, bounds_of, load
-from zapwatch.channels import AmbiguousNameError, Channel, Status, folded, key_meant
+from zapwatch.channels import Channel, Status, folded, key_meant
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
@@ -21,7 +21,10 @@ _A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
 
 
 def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> list[str]:
-    """Return lines that describe a gateway's channel and its threshold."""
+    """Return lines that describe a gateway's channel and its threshold.
+
+    Empty if the gateway does not list the channel; raises AmbiguousNameError.
+    """
     bounds = bounds_of(settings)
     trouble = "nothing has been learned yet: the exporter does that in the background"
     model = None
@@ -33,10 +36,14 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
         except ModelError as error:
             trouble = str(error)
     known = model.channels if model else {}
-    try:
-        name = key_meant(channel_id, known) or channel_id
-    except AmbiguousNameError as error:
-        return [str(error)]
+    name = key_meant(channel_id, known)
+    if name is None:
+        try:
+            name = key_meant(channel_id, {one.key for one in _listed(gateway)})
+        except MessageLogError:
+            name = channel_id
+    if name is None:
+        return []
     twins = [key for key in known if folded(key) == folded(name) and key != name]
     channel = Channel(name, Status.UNKNOWN, has_twin=bool(twins))
     view, age = _look(settings, gateway, channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from reconnect_hook.models import AskedBy, Outcome, ProbeOutcome, RepairCause, S
 from zapwatch import __version__
 from zapwatch.channels import Status
 from zapwatch.config.readers import MessageSourceKind
+from zapwatch.gateways.base import N_
 
 LANGUAGES = {"en": "English", "pt_BR": "Português"}
 """Language names by locale, each in its own language."""
@@ -73,7 +75,8 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
     # Templates use the constants of this module by their names in lower case.
     constants = {name.lower(): value for name, value in globals().items() if name.isupper()}
-    used = (step_words, message_kind, moment, duration, number, percent, day, static, this_address)
+    words = (step_words, audit_detail, message_kind)
+    used = (*words, moment, duration, number, percent, day, static, this_address)
     app.jinja_env.globals.update(
         constants | {one.__name__: one for one in used},
         shows=SHOWS,
@@ -135,7 +138,10 @@ def static(name: str) -> str:
 def this_address(**more: str) -> str:
     """Return the current URL with additional query parameters."""
     query = urlencode({**request.args.to_dict(), **more})
-    return quote(request.script_root + request.path) + (f"?{query}" if query else "")
+    path = quote(request.script_root + request.path)
+    if request.endpoint:
+        path = url_for(request.endpoint, **(request.view_args or {}))
+    return path + (f"?{query}" if query else "")
 
 
 KINDS = {
@@ -310,6 +316,17 @@ _ALARMING = set(Problem) - {
     Problem.SETTINGS,
 }
 """Problems that keep failures from being noticed or repaired."""
+_RUNBOOK_PAGES = {
+    Problem.EXPORTER: "WhatsAppExporterDown",
+    Problem.GATEWAY: "WhatsAppGatewayDown",
+    Problem.GATEWAY_RESTS: "WhatsAppGatewayDown",
+    Problem.LOG: "WhatsAppMessageLogDown",
+    Problem.DELIVERY: "WhatsAppAlertDeliveryFailing",
+    Problem.GATEWAY_UNKNOWN: "WhatsAppGatewayUnknown",
+    Problem.LEFT_OUT: "WhatsAppChannelsLeftOut",
+    Problem.SETTINGS: "WhatsAppConfigReloadFailing",
+}
+"""Pages of the runbook; other problems are among its troubleshooting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +338,8 @@ class Banner:
     gateway: str | None
     is_alarming: bool
     listed_at: float | None
+    runbook_page: str
+    """Empty for the runbook's own page."""
 
 
 def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
@@ -338,7 +357,8 @@ def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
                 continue
             case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
                 gateway = None  # noqa: PLW2901 - one exporter watches all gateways
-        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at)
+        page = _RUNBOOK_PAGES.get(problem, "")
+        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at, page)
         if banner not in found:
             found.append(banner)
     return found
@@ -415,6 +435,38 @@ _STEP_WORDS: dict[StepKind, dict[str, LazyString]] = {
 def step_words(step: AttemptStep) -> LazyString | str:
     """Return a step's text, translated unless it is the gateway's."""
     return _STEP_WORDS.get(step.kind, {}).get(step.words, step.words)
+
+
+AUDIT_DETAILS = frozenset(
+    {
+        N_("another program continues it"),
+        N_("messages are from a time without data in the log or the store"),
+        N_("messages have arrived that the gateway does not list: does it store them?"),
+        N_("messages may still be delivered by the gateway"),
+        N_("the gateway has it no more"),
+        N_("the gateway lists messages without an id or a direction"),
+        N_("the gateway lists messages without their time"),
+        N_("the gateway lists no message of this channel, new or old"),
+        N_("the gateway lists no such channel"),
+        N_("the gateway repeats a page of its list"),
+        N_("the program that sent it ended before the answer"),
+        N_("the session is down, and only its page has messages"),
+        N_("the session's page has loaded no chat yet"),
+        N_("the webhook does not take them"),
+        N_("there is no message log, and no events are taken"),
+        N_("this gateway has no call that lists messages"),
+    }
+)
+"""Why an audit or a delivery is incomplete; a number may precede it, and an error follow."""
+
+
+def audit_detail(text: str) -> str:
+    """Return a detail of an audit or a delivery, translated unless it is the gateway's."""
+    count, words = re.fullmatch(r"(\d+ )?(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]
+    for known in (words, words.partition(": ")[0]):
+        if known in AUDIT_DETAILS:
+            return f"{count}{gettext(known)}{words.removeprefix(known)}"
+    return text
 
 
 _MESSAGE_KINDS = {

@@ -12,6 +12,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from zapwatch.channels import Channel, channel_key, known_numbers
@@ -59,6 +60,8 @@ class FiringAlert:
     summary: str
     runbook_url: str
     """Empty unless it is an HTTP(S) URL."""
+    since: float | None = None
+    """Start of its condition, Unix seconds."""
 
 
 class Prometheus:
@@ -125,7 +128,17 @@ def _alert(entry: dict[str, Any]) -> FiringAlert:
         labels,
         notes.get("summary", ""),
         runbook if runbook.startswith(("https://", "http://")) else "",
+        _time(entry.get("activeAt")),
     )
+
+
+def _time(text: object) -> float | None:
+    """Return a time of Prometheus as Unix seconds; None if it is invalid."""
+    try:
+        at = datetime.fromisoformat(str(text)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return at if 0 <= at < _MOST else None
 
 
 def _texts(found: Any) -> dict[str, str]:
@@ -369,13 +382,12 @@ class DirectReader:
 
     def _metrics_of(self, channel: Channel) -> ChannelMetrics:
         found = ChannelMetrics(channel.id, channel.connected, channel.status)
-        if self._log_up is None:
+        last_message = self._ages.get(channel.key)
+        # Without one, an older message may be still unread: the page must not deny it.
+        if last_message is None:
             return found
-        return replace(
-            found,
-            last_message=self._ages.get(channel.key),
-            threshold=self._gateway.silence_threshold(channel),
-        )
+        threshold = self._gateway.silence_threshold(channel)
+        return replace(found, last_message=last_message, threshold=threshold)
 
     def close(self) -> None:
         """Close the connections; a read in progress closes its own at its end."""

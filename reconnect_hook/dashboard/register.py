@@ -42,6 +42,12 @@ class _ChannelConverter(PathConverter):
     regex = ".+?"
     part_isolating = False
 
+    def to_url(self, value: str) -> str:
+        """Quote the slashes of an id with ``.`` or ``..`` between them, which browsers resolve."""
+        path = super().to_url(value)
+        is_plain = {".", ".."}.isdisjoint(value.split("/"))
+        return path if is_plain else path.replace("/", "%2F")
+
 
 def add_page(
     app: Flask,

@@ -39,6 +39,8 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
         for look, page in pages:
             words = look.say("The gateway is not responding.")
             expect(page.locator("#head .trouble")).to_contain_text(words)
+            help_page = page.get_by_role("link", name=look.say("What to do"))
+            expect(help_page).to_have_attribute("href", "/docs/runbook/WhatsAppGatewayDown")
             expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
             expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
@@ -54,6 +56,13 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
             page.goto("/")
     finally:
         world.simulator.clear_faults()
+    # An answer that never comes: what is shown is marked as old.
+    look, page = pages[0]
+    page.route("**/live/**", lambda _: None)
+    words = look.say("Not live: Zapwatch does not answer. What you see is from")
+    expect(page.locator("#stale")).to_contain_text(words)
+    page.unroute("**/live/**")
+    expect(page.locator("#stale")).to_be_hidden()
     for _, page in pages:
         expect(page.locator("#head .trouble")).to_have_count(0)
         expect(page.locator(".row .chip.unknown")).to_have_count(0)

@@ -91,8 +91,10 @@ def test_the_language_can_be_switched_and_is_kept(page: Page, look: Look) -> Non
 @in_one_look
 def test_names_of_all_sorts_lead_to_their_pages(page: Page, look: Look) -> None:
     page.goto("/")
-    page.click(row('a/b \\"q\\" & <i>') + " a.name")
-    expect(page.locator("h1")).to_have_text('a/b "q" & <i>')
+    page.click(row('a/../b \\"q\\" & <i>') + " a.name")
+    expect(page.locator("h1")).to_have_text('a/../b "q" & <i>')
+    page.click(".languages a[aria-current]")
+    expect(page.locator("h1")).to_have_text('a/../b "q" & <i>')
     expect(page.locator(".verdict .chip")).to_have_text(look.say("Connected"))
     page.goto(MISSING)
     expect(page.locator("main")).to_contain_text(look.say("There is no such page or channel."))

@@ -183,6 +183,8 @@ def test_missed_messages_are_found_listed_and_delivered_again(
     for look, page in pages:
         expect(page.locator(f"{card} li").nth(2)).to_contain_text("HTTP 503")
         expect(page.locator(card)).to_contain_text(look.say("Not all could be delivered again:"))
+        refused = look.say("the webhook does not take them")
+        expect(page.locator(card)).to_contain_text(f"{refused}: HTTP 503")
         check(page)
     webhook.status = 204
     look, page = pages[0]

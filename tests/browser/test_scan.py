@@ -132,7 +132,7 @@ def _share(operator: Page, look: Look) -> str:
     form.locator("input[name=name]").fill("balcão")
     form.get_by_label(look.say("1 hour")).check()
     check(operator)
-    form.get_by_role("button", name=look.say("Make a link")).click()
+    form.get_by_role("button", name=look.say("Make a link")).dblclick()
     field = dialog.locator("input.link")
     expect(field).to_be_visible()
     address = field.input_value()
@@ -233,6 +233,33 @@ def test_a_page_that_is_open_when_its_link_expires_says_so(browser: Browser, pla
         expect(page.locator(".pair input")).to_have_value("")
         check(page)
         state(place.folder, "UPDATE scan_links SET expires_at = 1 WHERE channel = 'oficina'")
+        expect(page.locator("h1")).to_have_text(look.say("This link does not work"))
+
+
+def test_a_status_page_is_renewed_without_being_loaded_again(
+    browser: Browser, place: Place
+) -> None:
+    look, channel = Look(360, "pt-BR"), "recepcao"
+    place.need_scan(channel)
+    body = {"name": "Recepção", "kind": "status", "hours": 720}
+    address = place.api("POST", f"scan-links/{channel}", body).json()["url"]
+    with window(browser, look, place.url) as page:
+        page.clock.install()
+        page.goto(address)
+        expect(page.locator(".verdict")).to_have_text(look.say("Disconnected"))
+        check(page)
+        page.evaluate("window.kept = true")
+        place.simulator.put_channel(channel, session="paired")
+        place.simulator.connect(channel)
+
+        def is_connected() -> bool:
+            page.clock.fast_forward(61_000)
+            return page.locator(".verdict").text_content() == look.say("Connected")
+
+        wait_until(is_connected, "the page to show it")
+        assert page.evaluate("window.kept")
+        state(place.folder, "UPDATE scan_links SET expires_at = 1 WHERE channel = 'recepcao'")
+        page.clock.fast_forward(61_000)
         expect(page.locator("h1")).to_have_text(look.say("This link does not work"))
 
 

@@ -236,6 +236,17 @@ def test_what_was_learned_is_explained_for_each_or_for_one(
     assert (code, text.startswith("b:\n"), "\na:\n" in text) == (0, True, False)
     code, text = explain("loja", "--gateway", "c")
     assert (code, text) == (2, "exporter: --gateway: there is no gateway c, only a, b\n")
+    assert explain("nobody") == (1, "exporter: nobody: no gateway lists such a channel\n")
+    gateways.of["b"].put_channel("nova")
+    code, text = explain("NOVA")
+    assert (code, text.startswith("b:\nNOVA: may be silent for "), "a:\n" in text) == (
+        0,
+        True,
+        False,
+    )
+    gateways.of["b"].put_channel("no va")
+    code, text = explain("NoVa")
+    assert (code, text.startswith("exporter: NoVa may be any of no va, nova")) == (1, True)
 
 
 # The hook.

@@ -15,7 +15,7 @@ from reconnect_hook import dashboard as package
 from tests.support.waiting import TIMEOUT, wait_until
 
 WORLD_TOKEN = "the-token-of-the-tests"
-CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
+CHANNELS = ("atendimento", 'a/../b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
 """Token and channels of the browser tests' whole stack."""
 
 MISSING = "/channels/nobody"

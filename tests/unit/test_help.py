@@ -114,7 +114,9 @@ def test_without_a_command_all_are_listed(
         main()
     assert ended.value.code == 2
     refused = capsys.readouterr().err
-    assert refused.endswith("zapwatch: error: the following arguments are required: COMMAND ...\n")
+    assert refused.endswith(
+        "zapwatch: error: --env-file comes after the command: zapwatch COMMAND --env-file ...\n"
+    )
 
 
 @pytest.mark.parametrize("command", _COMMANDS)

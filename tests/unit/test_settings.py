@@ -530,6 +530,25 @@ def test_a_file_that_was_named_must_be_one(tmp_path: Path, name: str, called: st
         _collect(**{name: path})
     with pytest.raises(SettingsError, match=r"cannot be read: Is a directory$"):
         _collect(**{name: str(tmp_path)})
+    with pytest.raises(SettingsError, match=r"/dev/zero cannot be read: it is larger than 1048576"):
+        _collect(**{name: "/dev/zero"})
+
+
+def test_a_pipe_is_read_to_its_end_and_one_without_a_writer_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"KEY=value\n")
+    os.close(writer)
+    assert _collect(f"/dev/fd/{reader}").values == {"KEY": "value"}
+    os.close(reader)
+    path = tmp_path / "pipe.env"
+    os.mkfifo(path)
+    monkeypatch.setattr("zapwatch.config.readers._END_SECONDS", 0.1)
+    with pytest.raises(
+        SettingsError, match=r"pipe\.env cannot be read: it has no end after 0.1 s$"
+    ):
+        _collect(str(path))
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])

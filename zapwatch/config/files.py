@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 
 from dotenv.parser import parse_stream
 
-from zapwatch.config.readers import Listen, SettingsError, read_yaml, unreadable
+from zapwatch.config.readers import Listen, SettingsError, read_bounded, read_yaml, unreadable
 from zapwatch.config.settings import SECRETS, Settings
 
 _OTHER_KIND = "is it PixelHub's own? then name it in PIXELHUB_ENV or --pixelhub-env"
@@ -66,7 +66,7 @@ def read_env_text(path: str, option: str) -> str:
     Bytes that are not UTF-8, as in a Latin-1 file, become surrogates.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_bounded(path).decode("utf-8-sig", "surrogateescape")
     except FileNotFoundError:
         raise SettingsError(f"{option}: there is no file {path}") from None
     except (OSError, ValueError) as error:
@@ -105,7 +105,7 @@ def read_secrets(
 def secret_in(path: str, setting: str) -> str:
     """Return the secret in the file that ``setting`` names; raise SettingsError."""
     try:
-        text = Path(path).read_bytes().decode()
+        text = read_bounded(path).decode()
     except UnicodeDecodeError:
         raise SettingsError(f"{setting}: {path} is not UTF-8 text") from None
     except (OSError, ValueError) as error:

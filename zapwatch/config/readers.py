@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import os
 import re
 import ssl
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
+from select import POLLIN, poll
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +30,33 @@ _T = TypeVar("_T")
 
 class SettingsError(Exception):
     """A setting is missing or invalid. ``str()`` is one line: its name and the remedy."""
+
+
+_MOST_BYTES = 1024 * 1024
+_END_SECONDS = 10.0
+
+
+def read_bounded(path: str | Path) -> bytes:
+    """Return the content of a file or pipe; raise OSError, or ValueError for an unusable path.
+
+    A pipe must end within 10 seconds; nothing may be larger than 1 MiB.
+    """
+    ends_at = time.monotonic() + _END_SECONDS
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    ready = poll()  # select() cannot wait for the 1,024th file of a program
+    ready.register(file, POLLIN)
+    try:
+        content = b""
+        while ready.poll(max(0.0, ends_at - time.monotonic()) * 1000):
+            piece = os.read(file, _MOST_BYTES)
+            content += piece
+            if not piece:
+                return content
+            if len(content) > _MOST_BYTES:
+                raise OSError(errno.EFBIG, f"it is larger than {_MOST_BYTES} bytes")
+        raise OSError(errno.ETIMEDOUT, f"it has no end after {_END_SECONDS:g} s")
+    finally:
+        os.close(file)
 
 
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
@@ -90,7 +121,6 @@ class MessageSourceKind(StrEnum):
         return self in {MessageSourceKind.LOG, MessageSourceKind.EVENTS}
 
 
-_MOST_BYTES = 1024 * 1024  # of a YAML file
 _MOST_NESTED = 100
 
 
@@ -124,11 +154,9 @@ def read_yaml(setting: str, path: Path, loader: type[Any] = yaml.SafeLoader) -> 
     ``loader`` is a BaseLoader or a SafeLoader.
     """
     try:
-        text = path.read_bytes()
+        text = read_bounded(path)
     except (OSError, ValueError) as error:
         raise unreadable(setting, str(path), error) from None
-    if len(text) > _MOST_BYTES:
-        raise SettingsError(f"{setting}: {path} is larger than {_MOST_BYTES} bytes")
     if is_nested_too_deep(text):
         raise SettingsError(f"{setting}: {path} is not valid YAML: its brackets nest too deep")
     try:

@@ -5,10 +5,13 @@
 (() => {
   const LIVE_MS = 3000; // between two questions
   const BUSY_MS = 1000; // while a repair or a probe is under way on a channel's page
+  const STATUS_MS = 60000; // on a status link's page
   const QR_MS = 600; // while a code is shown
   const QR_LEFT_MS = 5000; // in which the code can still turn out to have been scanned
   const QR_MOST_MS = 10 * 60 * 1000; // then the page is presumably unattended
   const TICK_MS = 5000; // between two looks at the clock
+  const ANSWER_MS = 15000; // in which an answer must be there in full
+  const PAIR_MS = 180000; // the same for a code that the gateway makes
 
   const root = document.documentElement;
   const lang = root.lang;
@@ -37,6 +40,10 @@
     return words.replace(/(\d)\s+\p{L}+/u, `$1 ${symbol}`);  // "9 hours ago" to "9 h ago"
   }
 
+  function timeOf(at) {
+    return (at.toDateString() === new Date().toDateString() ? clock : dated).format(at);
+  }
+
   function setText(element, text) {
     if (element.textContent !== text) element.textContent = text;
   }
@@ -50,7 +57,7 @@
       if (time.title !== title) time.title = title;
       const { as } = time.dataset;
       if (as !== "at") setText(time, ago(as === "in" ? Math.min(0, seconds) : seconds));
-      else setText(time, at.toDateString() === new Date().toDateString() ? clock.format(at) : dated.format(at));
+      else setText(time, timeOf(at));
     }
     for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
     for (const bar of $$("[data-hour]", within)) {
@@ -74,13 +81,18 @@
   const stale = $("#stale");
   let lastAnswer = new Date();
 
-  async function ask(address) {
+  function request(address, options = {}, ms = ANSWER_MS) {
+    const signal = AbortSignal.timeout?.(ms); // unknown to phones of 2021
+    return fetch(address, { credentials: "same-origin", cache: "no-store", signal, ...options });
+  }
+
+  async function ask(address, read = (answer) => answer.json()) {
     let answer = null;
     let body = {};
     try {
-      answer = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+      answer = await request(address);
       // An answer can also be cut off in its middle.
-      if (answer.ok && answer.status !== 204) body = await answer.json();
+      if (answer.ok && answer.status !== 204) body = await read(answer);
     } catch {
       answer = null;
     }
@@ -95,7 +107,7 @@
     }
     if (!answer || !answer.ok) {
       stale.hidden = false;
-      setText(stale, `${document.body.dataset.hiddenText} ${clock.format(lastAnswer)}.`);
+      setText(stale, `${document.body.dataset.hiddenText} ${timeOf(lastAnswer)}.`);
       return null;
     }
     stale.hidden = true;
@@ -109,12 +121,24 @@
     return template.content;
   }
 
-  // Changes the page, and keeps the keyboard's focus if the same element is there afterwards.
+  const partOf = (one) => one.closest("[data-part]")?.dataset.part;
+
+  // What stays of a link, a button or a summary when its words or its state change.
+  function identity(one) {
+    const names = ["href", "formaction", "value"].map((name) => one.getAttribute(name));
+    return [...names, one.closest("details")?.dataset.id, partOf(one)].join(" ");
+  }
+
+  // Changes the page, and keeps the keyboard's focus: on the same element, or at least in its part.
   function change(within, work) {
     const { activeElement: old } = document;
     const had = within.contains(old);
     work();
-    if (had) $$(old.tagName, within).find((one) => one.isEqualNode(old))?.focus({ preventScroll: true });
+    if (!had) return;
+    const same = $$(old.tagName, within).find((one) => identity(one) === identity(old) && !one.disabled);
+    const next = same ?? $(`[data-part=${partOf(old)}]`, within);
+    if (next?.dataset.part) next.tabIndex = -1; // so that it can have the focus
+    next?.focus({ preventScroll: true });
   }
 
   // Does work again and again while the page can be seen, and at once when it comes back to sight.
@@ -163,7 +187,7 @@
       const head = $("#head");
       if (head.dataset.html !== body.head) {
         head.dataset.html = body.head;
-        head.replaceChildren(parsed(body.head));
+        change(head, () => head.replaceChildren(parsed(body.head)));
         countInTitle();
       }
       for (const [key, html] of Object.entries(body.rows)) {
@@ -326,7 +350,7 @@
       let body = {};
       try {
         const sent = new URLSearchParams(new FormData(form));
-        body = await (await fetch(form.action, { method: "POST", body: sent, cache: "no-store" })).json();
+        body = await (await request(form.action, { method: "POST", body: sent }, PAIR_MS)).json();
       } catch {
         body = {};
       }
@@ -358,10 +382,23 @@
     });
   }
 
+  // The page of a status link.
+  function status(card) {
+    repeat(async () => {
+      const html = await ask(location.href, (answer) => answer.text());
+      const fresh = html && $("#status", parsed(html));
+      if (!fresh) return;
+      showTimes(fresh);
+      if (!fresh.isEqualNode(card)) card.replaceWith(fresh);
+      card = $("#status");
+    }, () => STATUS_MS);
+  }
+
   // The page of a channel's links, shown above the channel's own.
   function sharing(dialog) {
-    async function show(address, options = {}) {
-      const answer = await fetch(address, { credentials: "same-origin", cache: "no-store", ...options });
+    let sending = false;
+    async function show(address, options) {
+      const answer = await request(address, options);
       const body = $("#share-body", parsed(await answer.text()));
       if (!answer.ok || !body) return location.reload();
       const close = document.createElement("button");
@@ -382,8 +419,10 @@
     });
     dialog.addEventListener("submit", (event) => {
       event.preventDefault();
-      const form = event.target;
-      show(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, event.submitter)) });
+      if (sending) return; // a second click would make a second link
+      sending = true;
+      const body = new URLSearchParams(new FormData(event.target, event.submitter));
+      show(event.target.action, { method: "POST", body }).finally(() => { sending = false; });
     });
   }
 
@@ -418,6 +457,8 @@
   if (live) channel(live);
   const alone = $("#qr[data-alone]");
   if (alone) qr(alone, () => {});
+  const card = $("#status");
+  if (card) status(card);
   const dialog = $("#share");
   if (dialog) sharing(dialog);
   else links(document);
