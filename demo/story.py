@@ -56,7 +56,7 @@ class Events:
         for alert in listed:
             event = _alert_event(alert, now)
             if event.what == "Watchdog":
-                continue  # the heartbeat always fires
+                continue  # the heartbeat's, while all is well
             firing[event.channel, event.what] = event
         new = [event for key, event in firing.items() if key not in self._firing]
         gone = [

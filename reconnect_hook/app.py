@@ -263,7 +263,7 @@ def _call(client: HttpClient) -> str:
 
 
 def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
-    """Add ``POST /heartbeat``, the receiver of Alertmanager's alert that always fires."""
+    """Add ``POST /heartbeat``, the receiver of the alert that fires while all is well."""
 
     @app.post("/heartbeat")
     def beat() -> Response:
