@@ -437,6 +437,20 @@ def _look(browser: FlaskClient) -> dict[str, Any]:
 # The API.
 
 
+def test_while_no_list_is_answered_a_channel_is_not_called_unknown(
+    site: Site, simulator: Simulator
+) -> None:
+    def answers() -> tuple[int, int]:
+        paused = browser.post("/api/pause/loja", json={"hours": 1}, headers=BEARER)
+        return paused.status_code, browser.get("/channels/loja", headers=BEARER).status_code
+
+    browser = site.browser()
+    simulator.fault("list", "hang")
+    assert answers() == (503, 200)
+    simulator.clear_faults()
+    wait_until(lambda: answers() == (200, 200), "the list")
+
+
 def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     site: Site, simulator: Simulator
 ) -> None:
