@@ -266,11 +266,9 @@ class GatewayReconciler:
         self._list_seconds = listed.answered_at - listed.asked_at
         if listed.error is None:
             self._judge_all(listed)
-            self.failed_list = None
         else:
-            note, is_first = self._recorder.note_failed_list, self.failed_list is None
-            self._write(partial(note, listed.error, is_first=is_first))
-            self.failed_list = listed.error
+            self._write(partial(self._recorder.note_failed_list, listed.error))
+        self.failed_list = listed.error
         self._looking, self._answered_at = False, self._clock.monotonic()
 
     def _judge_all(self, listed: Listed) -> None:
@@ -279,9 +277,8 @@ class GatewayReconciler:
         self._recorder.ready = []
         self._due_at = inf
         keys: Sequence[str] | None = None
-        is_back = self.failed_list is not None
         while keys is None or keys:
-            judge = partial(self._recorder.judge, listed, self._workers, keys, is_back=is_back)
+            judge = partial(self._recorder.judge, listed, self._workers, keys)
             keys = self._write(judge).remaining
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:

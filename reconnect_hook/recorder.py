@@ -166,18 +166,13 @@ class Recorder:
             _log.warning("gateway %s answers again", self._name)
 
     def note_failed_list(
-        self,
-        error: GatewayError,
-        connection: sa.Connection,
-        gateway: GatewayRow,
-        at: float,
-        *,
-        is_first: bool,
+        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
     ) -> RowChanges:
         """Record a failed list; it shows nothing about channels, so no row changes."""
-        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
+        after = replace(gateway.after_failure(at), list_failed=True)
+        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, after)
         store_changes(connection, self._name, changes)
-        if is_first or not gateway.failures:
+        if not gateway.list_failed:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         return changes
 
@@ -191,16 +186,13 @@ class Recorder:
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
-        *,
-        is_back: bool,
     ) -> RowChanges:
         """Evaluate a chunk of the open rows, and claim the next work after the last one.
 
-        ``keys`` are those that remain of a look, None at its begin; ``is_back``: the list before
-        had failed.
+        ``keys`` are those that remain of a look, None at its begin.
         """
-        after = gateway.after_answer(at) if is_back else gateway.after_list(at)
-        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, after)
+        steps = AttemptSteps(at, self._steps)
+        changes = RowChanges(at, steps, gateway, gateway.after_list(at))
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         changes.rows = read_rows(connection, self._name, chunk, at, lock=True)

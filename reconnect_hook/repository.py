@@ -478,7 +478,7 @@ class StoredChanges:
 def store_changes(connection: sa.Connection, name: str, changes: StoredChanges) -> None:
     """Store changes of a gateway's circuit breaker and locked rows, ends and raises."""
     if changes.gateway != changes.before:
-        columns = ("failures", "failed_at", "rests_until", "back_at")
+        columns = ("failures", "failed_at", "rests_until", "back_at", "list_failed")
         values = {column: getattr(changes.gateway, column) for column in columns}
         connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
     stay = [row for key, row in changes.rows.items() if key not in changes.deleted]
