@@ -414,22 +414,34 @@ class Recorder:
             row = changes.rows.get(one.key)
             if row is None or row.epoch != gateway.epoch:
                 continue
-            if isinstance(one, Called):
-                if row.phase is not Phase.CALLING or row.step is not one.step:
-                    continue
-                try:
-                    self._record_call(changes, row, one.answer, channels)
-                except Exception:  # noqa: BLE001
-                    _log.exception("channel %r met a fault of the hook itself", row.channel)
-                    row.restore()
-                    self._record_call(changes, row, CallAnswer(is_fault=True), channels)
-            elif row.phase is Phase.PROVING:
-                self._record_proof(connection, changes, row, one)
-            elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
-                self._record_probe(connection, changes, row, one)
+            try:
+                self._record_answer(connection, changes, row, one, channels)
+            except sa.exc.SQLAlchemyError:
+                raise  # the whole transaction fails
+            except Exception:  # noqa: BLE001
+                _log.exception("channel %r met a fault of the hook itself", row.channel)
+                row.restore()
+                self._record_answer(connection, changes, row, _as_fault(one), channels)
         self._claim(connection, changes, workers)
         self._store(connection, changes)
         return changes
+
+    def _record_answer(
+        self,
+        connection: sa.Connection,
+        changes: RowChanges,
+        row: ChannelRow,
+        one: Called | ProbeAnswer,
+        channels: Mapping[str, Channel],
+    ) -> None:
+        """Record an answer, unless its row no longer awaits it."""
+        if isinstance(one, Called):
+            if row.phase is Phase.CALLING and row.step is one.step:
+                self._record_call(changes, row, one.answer, channels)
+        elif row.phase is Phase.PROVING:
+            self._record_proof(connection, changes, row, one)
+        elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
+            self._record_probe(connection, changes, row, one)
 
     def _record_call(
         self,
@@ -521,9 +533,9 @@ class Recorder:
         if isinstance(finding, UnableError):
             changes.attempts.end(AttemptKind.PROBE, row.key, UNABLE, str(finding))
         if isinstance(finding, Finding):
-            changes.attempts.end(AttemptKind.PROBE, row.key, finding.outcome, finding.detail)
             self._note_probe(connection, changes, row, finding, one.seconds)
             self._raise_repairs(connection, changes, row, finding)
+            changes.attempts.end(AttemptKind.PROBE, row.key, finding.outcome, finding.detail)
 
     def _note_steps(self, changes: RowChanges, kind: AttemptKind, one: ProbeAnswer) -> None:
         """Record a probe's steps, converted to the database's clock."""
@@ -539,8 +551,8 @@ class Recorder:
         finding: Finding,
         seconds: float,
     ) -> None:
-        changes.probes.append((row.channel, finding, seconds))
         note_end(connection, self._name, row.key, finding.kind, finding.outcome, finding.suspended)
+        changes.probes.append((row.channel, finding, seconds))
         if finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
             row.suspended = False
         row.suspended = row.suspended or any(each.key == row.key for each in finding.suspended)
@@ -621,6 +633,13 @@ def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
     if answer.error is not None:
         return StepKind.FAILED, words(answer.error)
     return StepKind.ANSWERED, "done" if answer.kind is None else answer.kind.name.lower()
+
+
+def _as_fault(one: Called | ProbeAnswer) -> Called | ProbeAnswer:
+    """Return the answer as if the hook itself had failed."""
+    if isinstance(one, Called):
+        return replace(one, answer=CallAnswer(is_fault=True))
+    return replace(one, finding=UnableError("fault of the hook"), steps=())
 
 
 def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:
