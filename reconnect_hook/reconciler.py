@@ -186,7 +186,8 @@ class GatewayReconciler:
             elif self._has_nothing_to_do():
                 self.give_back()
         except LostLeadError:
-            _log.warning("another hook leads gateway %s now", self.name)
+            if self._renew_at < inf:  # else another one has taken it first
+                _log.warning("another hook leads gateway %s now", self.name)
             self._forget()
         if not self.leads:
             return inf
@@ -204,10 +205,10 @@ class GatewayReconciler:
         if moment < self._due_at and not self.holds_list:
             return False
         gateway = polled.gateway
-        if gateway.is_led(polled.at) or gateway.rests(polled.at) or not self._lead.take(gateway):
+        if gateway.is_led(polled.at) or gateway.rests(polled.at):
             return False
+        self._lead.take(gateway)
         self.leads = True
-        self._renewed()
         return True
 
     def _renewed(self) -> None:

@@ -367,23 +367,13 @@ class Lead:
         self._database = database
         self._name = name
         self._holder = uuid.uuid4().hex
-        self.epoch: int | None = None
+        self.epoch = 0
+        """The number of this lead."""
+        self._before: tuple[int | None, str | None] = (None, None)
 
-    def take(self, seen: GatewayRow) -> bool:
-        """Take the lead of a gateway that was ``seen`` without one; return whether it succeeded."""
-
-        def work(connection: sa.Connection, at: float) -> bool:
-            statement = sa.update(gateway).where(
-                gateway.c.gateway == self._name, gateway.c.epoch == seen.epoch
-            )
-            values = {"epoch": seen.epoch + 1, "holder": self._holder}
-            values["lease_until"] = at + LEASE_SECONDS
-            return connection.execute(statement.values(values)).rowcount == 1
-
-        if not self._database.transact_at(work):
-            return False
-        self.epoch = seen.epoch + 1
-        return True
+    def take(self, seen: GatewayRow) -> None:
+        """Let the next write() take the lead of a gateway that was ``seen`` without a leader."""
+        self.epoch, self._before = seen.epoch + 1, (seen.epoch, seen.holder)
 
     def write(self, work: Callable[[sa.Connection, GatewayRow, float], _T]) -> _T:
         """Return the result of ``work``, run in a fenced transaction.
@@ -392,21 +382,16 @@ class Lead:
         """
 
         def fenced(connection: sa.Connection, at: float) -> _T:
-            statement = sa.update(gateway).where(
-                gateway.c.gateway == self._name,
-                gateway.c.epoch == self.epoch,
-                gateway.c.holder == self._holder,
-            )
-            renewed = statement.values(lease_until=at + LEASE_SECONDS)
-            if connection.execute(renewed).rowcount != 1:
+            row, (epoch, holder) = gateway.c, self._before
+            mine = (row.gateway == self._name, row.epoch == epoch, row.holder == holder)
+            lead = sa.update(gateway).where(*mine).values(epoch=self.epoch, holder=self._holder)
+            if connection.execute(lead.values(lease_until=at + LEASE_SECONDS)).rowcount != 1:
                 raise LostLeadError
             return work(connection, read_gateway(connection, self._name, at), at)
 
-        try:
-            return self._database.transact_at(fenced)
-        except LostLeadError:
-            self.epoch = None
-            raise
+        result = self._database.transact_at(fenced)
+        self._before = (self.epoch, self._holder)
+        return result
 
     def renew(self) -> None:
         """Extend the lease; raise LostLeadError or StateError."""
@@ -424,7 +409,7 @@ class Lead:
 
         with suppress(LostLeadError):
             self.write(work)
-        self.epoch = None
+        self._before = (None, None)
 
 
 def next_look(connection: sa.Connection, name: str) -> int:
