@@ -125,6 +125,7 @@ class GatewayReconciler:
         self._looking = False
         self._asked_at = -inf
         self._rests_until = -inf
+        self._is_tripped = False
         self._due_at = inf
         self._renew_at = inf
 
@@ -227,6 +228,8 @@ class GatewayReconciler:
         if self.holds_list:
             return self._rests_until
         pause = max(LIST_PAUSE_SECONDS, self._list_seconds)
+        if self._is_tripped and self._workers.calls:
+            pause = max(pause, ROUND_SECONDS)  # nothing else is called before the trial has ended
         return max(self._due_at, self._answered_at + pause, self._rests_until)
 
     # A look.
@@ -294,6 +297,7 @@ class GatewayReconciler:
         self._recorder.committed(changes)
         self._renewed()
         gateway, at = changes.gateway, changes.at
+        self._is_tripped = gateway.is_tripped
         if gateway != changes.before:
             rest = (gateway.rests_until or at) - at if gateway.rests(at) else 0.0
             self._rests_until = self._clock.monotonic() + rest

@@ -161,6 +161,7 @@ def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(
     assert max(calls) <= 4, "in an hour, by pauses of 5, 10, 20 and 40 minutes"
     assert world.most_in_flight == 1, "trials"
     lists = world.gateway.lists
+    assert lists <= 250, "every 30 s beside a trial, not every second"
     world.gateway.call_error = None
     world.options = replace(world.options, call_takes=0.2)
     world.run(LONGEST_REST_SECONDS + 20 + seconds)

@@ -202,7 +202,7 @@ def test_a_query_that_failed_long_ago_is_no_first_one(world: World) -> None:
 def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    class DiedError(Exception):
+    class DiedError(BaseException):
         """Stands for the end of the process."""
 
     def die(*_: Any) -> None:
