@@ -369,28 +369,32 @@ class Lead:
         self._holder = uuid.uuid4().hex
         self.epoch = 0
         """The number of this lead."""
-        self._before: tuple[int | None, str | None] = (None, None)
+        # What the gateway's row still holds unless another hook has taken or renewed the lead.
+        self._before: Mapping[str, Any] = {"epoch": None}
 
     def take(self, seen: GatewayRow) -> None:
         """Let the next write() take the lead of a gateway that was ``seen`` without a leader."""
-        self.epoch, self._before = seen.epoch + 1, (seen.epoch, seen.holder)
+        self.epoch = seen.epoch + 1
+        columns = ("epoch", "holder", "lease_until")
+        self._before = {column: getattr(seen, column) for column in columns}
 
     def write(self, work: Callable[[sa.Connection, GatewayRow, float], _T]) -> _T:
         """Return the result of ``work``, run in a fenced transaction.
 
         It receives the connection, the gateway's row, and the time by the database's clock.
         """
+        mine = {"epoch": self.epoch, "holder": self._holder}
 
         def fenced(connection: sa.Connection, at: float) -> _T:
-            row, (epoch, holder) = gateway.c, self._before
-            mine = (row.gateway == self._name, row.epoch == epoch, row.holder == holder)
-            lead = sa.update(gateway).where(*mine).values(epoch=self.epoch, holder=self._holder)
-            if connection.execute(lead.values(lease_until=at + LEASE_SECONDS)).rowcount != 1:
+            before = (gateway.c[name] == value for name, value in self._before.items())
+            lead = sa.update(gateway).where(gateway.c.gateway == self._name, *before)
+            lease = {**mine, "lease_until": at + LEASE_SECONDS}
+            if connection.execute(lead.values(lease)).rowcount != 1:
                 raise LostLeadError
             return work(connection, read_gateway(connection, self._name, at), at)
 
         result = self._database.transact_at(fenced)
-        self._before = (self.epoch, self._holder)
+        self._before = mine
         return result
 
     def renew(self) -> None:
@@ -409,7 +413,7 @@ class Lead:
 
         with suppress(LostLeadError):
             self.write(work)
-        self._before = (None, None)
+        self._before = {"epoch": None}
 
 
 def next_look(connection: sa.Connection, name: str) -> int:

@@ -393,12 +393,17 @@ def test_a_lease_that_is_renewed_is_kept(make: Callable[..., World]) -> None:
     assert _gateway(world.hook.database).epoch == 1
 
 
-def test_no_write_of_a_lead_that_is_over_commits(state: Database, other: Database) -> None:
+def test_no_write_of_a_lead_that_is_over_commits(
+    state: Database, other: Database, clock: StateClock
+) -> None:
     _accept(state, "loja")
     first, second = Lead(state, GATEWAY), Lead(other, GATEWAY)
     first.take(_gateway(state))
     first.renew()
-    for seen in (GatewayRow(), replace(_gateway(state), holder="another")):
+    expired = _gateway(state)
+    clock.seconds += LEASE_SECONDS + 1 / 3
+    first.renew()
+    for seen in (GatewayRow(), replace(_gateway(state), holder="another"), expired):
         second.take(seen)
         with pytest.raises(LostLeadError):
             second.renew()
