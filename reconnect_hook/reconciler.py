@@ -282,14 +282,14 @@ class GatewayReconciler:
         self._due_at = inf
         keys: Sequence[str] | None = None
         while keys is None or keys:
-            judge = partial(self._recorder.judge, listed, self._workers, keys)
+            judge = partial(self._recorder.judge, listed, keys)
             keys = self._write(judge).remaining
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:
         longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
         if self._clock.monotonic() - self._asked_at > longest:
             self._recorder.ready = []
-        self._write(partial(self._recorder.record, answers, self._workers))
+        self._write(partial(self._recorder.record, answers))
 
     def _write(self, work: Callable[[sa.Connection, GatewayRow, float], RowChanges]) -> RowChanges:
         """Commit changes, count finished repairs and probes, and start claimed work."""

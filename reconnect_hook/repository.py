@@ -451,6 +451,7 @@ _OLDEST_SILENCE = sa.select(sa.func.min(_BEGAN)).where(
 class StoredChanges:
     """What one transaction of the leader changes; ``at`` is its time in Unix seconds."""
 
+    connection: sa.Connection
     at: float
     attempts: AttemptSteps
     before: GatewayRow
@@ -464,8 +465,9 @@ class StoredChanges:
     raises: list[Raise] = field(default_factory=list)
 
 
-def store_changes(connection: sa.Connection, name: str, changes: StoredChanges) -> None:
+def store_changes(name: str, changes: StoredChanges) -> None:
     """Store changes of a gateway's circuit breaker and locked rows, ends and raises."""
+    connection = changes.connection
     if changes.gateway != changes.before:
         columns = ("failures", "failed_at", "rests_until", "back_at", "list_failed")
         values = {column: getattr(changes.gateway, column) for column in columns}

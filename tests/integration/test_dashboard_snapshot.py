@@ -253,8 +253,8 @@ def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:
     with scene.database.write() as connection:
         at = time.time() + 1
         steps = AttemptSteps(at, {})
-        changes = StoredChanges(at, steps, GatewayRow(), GatewayRow(), entries=[_REPAIRED])
-        store_changes(connection, "wpp", changes)
+        rows = (GatewayRow(), GatewayRow())
+        store_changes("wpp", StoredChanges(connection, at, steps, *rows, entries=[_REPAIRED]))
         connection.exec_driver_sql(
             "INSERT INTO channel (gateway, key, channel, listed, last_status)"
             " VALUES ('wpp', 'Loja', 'Loja', 1, 'connected')"
