@@ -186,6 +186,15 @@ def test_a_fault_in_what_a_probe_found_stops_no_other(
     assert [one.outcome for one in world.hook.history.logged("loja")] == (outcomes or ["unable"])
 
 
+def test_no_probe_proves_a_repair_in_a_pause(world: World) -> None:
+    world.alert("loja", RepairCause.SILENT)
+    world.run(2)
+    world.hook.actions.pause("loja", None)
+    world.run(100)
+    assert world.gateway.calls_of("loja") == ["reconnect"]
+    assert world.outcomes() == ["requested"]
+
+
 def test_a_query_that_failed_long_ago_is_no_first_one(world: World) -> None:
     world.gateway.gone.add("loja")
     _suspect(world)
