@@ -98,6 +98,8 @@ class GatewayReconciler:
         """Why the last list failed, None if it did not."""
         self.listed: Listed | None = None
         """The last list that did not fail."""
+        self.given: Listed | None = None
+        """The list of use_list(), until it is evaluated."""
         self.leads = False
         """Whether this hook last knew itself to be the leader."""
         self.warns = True
@@ -109,7 +111,6 @@ class GatewayReconciler:
         self._clock = clock
         self._beside = beside
         self._stopping = False
-        self._given: Listed | None = None
         self._list_seconds = 0.0
         # Times are of the monotonic clock.
         self._answered_at = -inf
@@ -136,15 +137,10 @@ class GatewayReconciler:
         """Whether all calls have ended and are recorded."""
         return not (self._workers.calls or self._pending)
 
-    @property
-    def holds_list(self) -> bool:
-        """Whether the list of use_list() is still to be evaluated."""
-        return self._given is not None
-
     def use_list(self, listed: Listed) -> None:
         """Use a list for the first look; it was read after its look number had begun."""
         self._workers.channels = listed.channels
-        self._given = listed
+        self.given = listed
 
     def forget_channels(self, names: Iterable[str]) -> None:
         """Remove the channels' metrics."""
@@ -203,7 +199,7 @@ class GatewayReconciler:
         moment = self._clock.monotonic()
         if polled is None or self._stopping or moment < self._lead_not_before:
             return False
-        if moment < self._due_at and not self.holds_list:
+        if moment < self._due_at and not self.given:
             return False
         gateway = polled.gateway
         if gateway.is_led(polled.at) or gateway.rests(polled.at):
@@ -225,7 +221,7 @@ class GatewayReconciler:
         """Return the earliest time of the next look, infinite during one and without open rows."""
         if self._looking or self._stopping:
             return inf
-        if self.holds_list:
+        if self.given:
             return self._rests_until
         pause = max(LIST_PAUSE_SECONDS, self._list_seconds)
         if self._is_tripped and self._workers.calls:
@@ -236,10 +232,10 @@ class GatewayReconciler:
 
     def _begin_look(self) -> None:
         """Commit the look's number before reading the list."""
-        if self._given is not None:
+        if self.given:
             self._looking = True
-            self._workers.post(self._given)
-            self._given = None
+            self._workers.post(self.given)
+            self.given = None
             return
 
         silences = self._workers.reads_messages
