@@ -244,7 +244,7 @@ class Check:
 
     def _is_to_look(self, controller: GatewayController) -> bool:
         """Whether the list is still to be evaluated here, because no other hook leads."""
-        if self._database is None or not controller.reconciler.holds_list:
+        if self._database is None or not controller.reconciler.given:
             return False
         polled = poll(self._database)[self._gateway.name]
         rests = polled.gateway.rests(polled.at)

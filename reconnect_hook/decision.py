@@ -277,7 +277,7 @@ def _decide_proof(
     # One more second, since the log's times are truncated to seconds.
     if seen.age is not None and seen.age <= now - (row.asked_at or called_at) + 1:
         return reconnected
-    probes = policy.probe_kind(channel) is not ProbeKind.OFF
+    probes = policy.probe_kind(channel) is not ProbeKind.OFF and not row.is_paused(now)
     if probes and not row.tries and now >= called_at + min(_PROVE_AFTER, policy.verify_seconds):
         return Probe(proof=True)
     if not _is_over(row, now):
@@ -291,7 +291,8 @@ def _decide_starting(row: ChannelRow, status: Status, policy: Policy, now: float
     begun = row.step in {Step.START, Step.CREATE}
     pause = _START_PAUSE if begun else _QR_PAUSE
     starts = status is Status.INITIALIZING
-    if (starts and policy.lists_qr) or now < (row.called_at or now) + pause:
+    waits = (starts and policy.lists_qr) or row.is_paused(now)
+    if waits or now < (row.called_at or now) + pause:
         return Wait()
     return MakeCall(Step.RECONNECT if row.step is Step.CREATE and not starts else Step.QR)
 

@@ -319,6 +319,7 @@ class GatewayRow:
     failed_at: float | None = None
     rests_until: float | None = None
     back_at: float | None = None
+    list_failed: bool = False
 
     def is_led(self, now: float) -> bool:
         """Whether a hook holds a valid lease."""
@@ -352,10 +353,12 @@ class GatewayRow:
         return replace(self, failures=failures, failed_at=now, rests_until=rests_until)
 
     def after_list(self, now: float) -> GatewayRow:
-        """Return the row after an answered list, unless the list before had failed.
+        """Return the row after an answered list; it closes the circuit if the one before failed.
 
         Lists may be answered while calls fail: the circuit stays half open, for one call at a time.
         """
+        if self.list_failed:
+            return replace(self, list_failed=False).after_answer(now)
         if self.rests(now):
             return self  # the list was read before the circuit opened
         if not self._failed_lately(now):

@@ -99,6 +99,8 @@ class GatewayReconciler:
         """Why the last list failed, None if it did not."""
         self.listed: Listed | None = None
         """The last list that did not fail."""
+        self.given: Listed | None = None
+        """The list of use_list(), until it is evaluated."""
         self.leads = False
         """Whether this hook last knew itself to be the leader."""
         self.warns = True
@@ -110,7 +112,6 @@ class GatewayReconciler:
         self._clock = clock
         self._beside = beside
         self._stopping = False
-        self._given: Listed | None = None
         self._list_seconds = 0.0
         # Times are of the monotonic clock.
         self._answered_at = -inf
@@ -126,6 +127,7 @@ class GatewayReconciler:
         self._looking = False
         self._asked_at = -inf
         self._rests_until = -inf
+        self._is_tripped = False
         self._due_at = inf
         self._renew_at = inf
 
@@ -136,15 +138,10 @@ class GatewayReconciler:
         """Whether all calls have ended and are recorded."""
         return not (self._workers.calls or self._pending)
 
-    @property
-    def holds_list(self) -> bool:
-        """Whether the list of use_list() is still to be evaluated."""
-        return self._given is not None
-
     def use_list(self, listed: Listed) -> None:
         """Use a list for the first look; it was read after its look number had begun."""
         self._workers.channels = listed.channels
-        self._given = listed
+        self.given = listed
 
     def forget_channels(self, names: Iterable[str]) -> None:
         """Remove the channels' metrics."""
@@ -187,7 +184,8 @@ class GatewayReconciler:
             elif self._has_nothing_to_do():
                 self.give_back()
         except LostLeadError:
-            _log.warning("another hook leads gateway %s now", self.name)
+            if self._renew_at < inf:  # else another one has taken it first
+                _log.warning("another hook leads gateway %s now", self.name)
             self._forget()
         if not self.leads:
             return inf
@@ -202,13 +200,13 @@ class GatewayReconciler:
         moment = self._clock.monotonic()
         if polled is None or self._stopping or moment < self._lead_not_before:
             return False
-        if moment < self._due_at and not self.holds_list:
+        if moment < self._due_at and not self.given:
             return False
         gateway = polled.gateway
-        if gateway.is_led(polled.at) or gateway.rests(polled.at) or not self._lead.take(gateway):
+        if gateway.is_led(polled.at) or gateway.rests(polled.at):
             return False
+        self._lead.take(gateway)
         self.leads = True
-        self._renewed()
         return True
 
     def _renewed(self) -> None:
@@ -224,19 +222,21 @@ class GatewayReconciler:
         """Return the earliest time of the next look, infinite during one and without open rows."""
         if self._looking or self._stopping:
             return inf
-        if self.holds_list:
+        if self.given:
             return self._rests_until
         pause = max(LIST_PAUSE_SECONDS, self._list_seconds)
+        if self._is_tripped and self._workers.calls:
+            pause = max(pause, ROUND_SECONDS)  # nothing else is called before the trial has ended
         return max(self._due_at, self._answered_at + pause, self._rests_until)
 
     # A look.
 
     def _begin_look(self) -> None:
         """Commit the look's number before reading the list."""
-        if self._given is not None:
+        if self.given:
             self._looking = True
-            self._workers.post(self._given)
-            self._given = None
+            self._workers.post(self.given)
+            self.given = None
             return
 
         silences = self._workers.reads_messages
@@ -267,11 +267,9 @@ class GatewayReconciler:
         self._list_seconds = listed.answered_at - listed.asked_at
         if listed.error is None:
             self._judge_all(listed)
-            self.failed_list = None
         else:
-            note, is_first = self._recorder.note_failed_list, self.failed_list is None
-            self._write(partial(note, listed.error, is_first=is_first))
-            self.failed_list = listed.error
+            self._write(partial(self._recorder.note_failed_list, listed.error))
+        self.failed_list = listed.error
         self._looking, self._answered_at = False, self._clock.monotonic()
 
     def _judge_all(self, listed: Listed) -> None:
@@ -280,16 +278,15 @@ class GatewayReconciler:
         self._recorder.ready = []
         self._due_at = inf
         keys: Sequence[str] | None = None
-        is_back = self.failed_list is not None
         while keys is None or keys:
-            judge = partial(self._recorder.judge, listed, self._workers, keys, is_back=is_back)
+            judge = partial(self._recorder.judge, listed, keys)
             keys = self._write(judge).remaining
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:
         longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
         if self._clock.monotonic() - self._asked_at > longest:
             self._recorder.ready = []
-        self._write(partial(self._recorder.record, answers, self._workers))
+        self._write(partial(self._recorder.record, answers))
 
     def _write(self, work: Callable[[sa.Connection, GatewayRow, float], RowChanges]) -> RowChanges:
         """Commit changes, count finished repairs and probes, and start claimed work."""
@@ -297,6 +294,7 @@ class GatewayReconciler:
         self._recorder.committed(changes)
         self._renewed()
         gateway, at = changes.gateway, changes.at
+        self._is_tripped = gateway.is_tripped
         if gateway != changes.before:
             rest = (gateway.rests_until or at) - at if gateway.rests(at) else 0.0
             self._rests_until = self._clock.monotonic() + rest

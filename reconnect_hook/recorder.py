@@ -124,10 +124,13 @@ class RowChanges(StoredChanges):
 class Recorder:
     """One gateway's transactions, as functions for Lead.write(); not thread-safe."""
 
-    def __init__(self, name: str, policy: Policy, events: EventLog, clock: Clock) -> None:
+    def __init__(
+        self, name: str, policy: Policy, events: EventLog, workers: Workers, clock: Clock
+    ) -> None:
         self._name = name
         self._policy = policy
         self._events = events
+        self._workers = workers
         self._clock = clock
         self.ready: list[Ready] = []
         """The rows that await a worker, of the last look that is not too old."""
@@ -166,41 +169,37 @@ class Recorder:
             _log.warning("gateway %s answers again", self._name)
 
     def note_failed_list(
-        self,
-        error: GatewayError,
-        connection: sa.Connection,
-        gateway: GatewayRow,
-        at: float,
-        *,
-        is_first: bool,
+        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
     ) -> RowChanges:
         """Record a failed list; it shows nothing about channels, so no row changes."""
-        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway.after_failure(at))
-        store_changes(connection, self._name, changes)
-        if is_first or not gateway.failures:
+        changes = self._begin_changes(connection, gateway, at)
+        changes.gateway = replace(gateway.after_failure(at), list_failed=True)
+        store_changes(self._name, changes)
+        if not gateway.list_failed:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         return changes
+
+    def _begin_changes(
+        self, connection: sa.Connection, gateway: GatewayRow, at: float
+    ) -> RowChanges:
+        return RowChanges(connection, at, AttemptSteps(at, self._steps), gateway, gateway)
 
     # A look.
 
     def judge(
         self,
         listed: Listed,
-        workers: Workers,
         keys: Sequence[str] | None,
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
-        *,
-        is_back: bool,
     ) -> RowChanges:
         """Evaluate a chunk of the open rows, and claim the next work after the last one.
 
-        ``keys`` are those that remain of a look, None at its begin; ``is_back``: the list before
-        had failed.
+        ``keys`` are those that remain of a look, None at its begin.
         """
-        after = gateway.after_answer(at) if is_back else gateway.after_list(at)
-        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, after)
+        changes = self._begin_changes(connection, gateway, at)
+        changes.gateway = gateway.after_list(at)
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         changes.rows = read_rows(connection, self._name, chunk, at, lock=True)
@@ -209,25 +208,23 @@ class Recorder:
         for key in chunk:
             row = changes.rows.get(key)
             if row is not None and row.next_at is not None:
-                self._judge_row(changes, row, listed, workers)
+                self._judge_row(changes, row, listed)
         if not changes.remaining:
             self.ready.sort(key=_rank)
-            self._claim(connection, changes, workers)
-        self._store(connection, changes)
+            self._claim(changes)
+        self._store(changes)
         return changes
 
-    def _lock(
-        self, connection: sa.Connection, changes: RowChanges, keys: Collection[str]
-    ) -> list[ChannelRow]:
+    def _lock(self, changes: RowChanges, keys: Collection[str]) -> list[ChannelRow]:
         """Return the rows with these keys, locked until the commit."""
         missing = set(keys) - changes.rows.keys()
         if missing:
-            changes.rows |= read_rows(connection, self._name, missing, changes.at, lock=True)
+            found = read_rows(changes.connection, self._name, missing, changes.at, lock=True)
+            changes.rows |= found
         return [changes.rows[key] for key in keys if key in changes.rows]
 
-    def _judge_row(
-        self, changes: RowChanges, row: ChannelRow, listed: Listed, workers: Workers
-    ) -> None:
+    def _judge_row(self, changes: RowChanges, row: ChannelRow, listed: Listed) -> None:
+        workers = self._workers
         is_mine = row.phase in IN_HAND and row.epoch == changes.gateway.epoch
         if is_mine and row.key not in workers.calls and row.key not in workers.probes:
             # Claimed by a transaction whose commit was not confirmed: no worker has started.
@@ -320,10 +317,11 @@ class Recorder:
 
     # Claims.
 
-    def _claim(self, connection: sa.Connection, changes: RowChanges, workers: Workers) -> None:
+    def _claim(self, changes: RowChanges) -> None:
         """Claim ready rows for free workers, and calls within the circuit breaker."""
         if not self.ready or changes.gateway.rests(changes.at):
             return
+        workers = self._workers
         in_flight = len(workers.calls) + len(changes.claimed)
         calls, probes = workers.capacity - in_flight, workers.capacity - len(workers.probes)
         if changes.gateway.is_tripped:
@@ -337,7 +335,7 @@ class Recorder:
             elif probes > 0 and self._may_probe(one):
                 probes -= 1
                 taken[one.row.key] = one
-        for row in self._lock(connection, changes, taken):
+        for row in self._lock(changes, taken):
             one = taken[row.key]
             if _is_as_judged(row, one.row, changes.at):
                 self._begin(changes, row, one.decision, one.channel)
@@ -409,44 +407,43 @@ class Recorder:
     def record(
         self,
         answers: Sequence[Called | ProbeAnswer],
-        workers: Workers,
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
     ) -> RowChanges:
         """Record the answers of calls and probes, and claim the next work."""
-        changes = RowChanges(at, AttemptSteps(at, self._steps), gateway, gateway)
-        channels = workers.channels or {}
-        self._lock(connection, changes, [one.key for one in answers])
+        changes = self._begin_changes(connection, gateway, at)
+        self._lock(changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
             if row is None or row.epoch != gateway.epoch:
                 continue
-            if isinstance(one, Called):
-                if row.phase is not Phase.CALLING or row.step is not one.step:
-                    continue
-                try:
-                    self._record_call(changes, row, one.answer, channels)
-                except Exception:  # noqa: BLE001
-                    _log.exception("channel %r met a fault of the hook itself", row.channel)
-                    row.restore()
-                    self._record_call(changes, row, CallAnswer(is_fault=True), channels)
-            elif row.phase is Phase.PROVING:
-                self._record_proof(connection, changes, row, one)
-            elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
-                self._record_probe(connection, changes, row, one)
-        self._claim(connection, changes, workers)
-        self._store(connection, changes)
+            try:
+                self._record_answer(changes, row, one)
+            except sa.exc.SQLAlchemyError:
+                raise  # the whole transaction fails
+            except Exception:  # noqa: BLE001
+                _log.exception("channel %r met a fault of the hook itself", row.channel)
+                row.restore()
+                self._record_answer(changes, row, _as_fault(one))
+        self._claim(changes)
+        self._store(changes)
         return changes
 
-    def _record_call(
-        self,
-        changes: RowChanges,
-        row: ChannelRow,
-        answer: CallAnswer | None,
-        channels: Mapping[str, Channel],
+    def _record_answer(
+        self, changes: RowChanges, row: ChannelRow, one: Called | ProbeAnswer
     ) -> None:
-        at, listed = changes.at, channels.get(row.key)
+        """Record an answer, unless its row no longer awaits it."""
+        if isinstance(one, Called):
+            if row.phase is Phase.CALLING and row.step is one.step:
+                self._record_call(changes, row, one.answer)
+        elif row.phase is Phase.PROVING:
+            self._record_proof(changes, row, one)
+        elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
+            self._record_probe(changes, row, one)
+
+    def _record_call(self, changes: RowChanges, row: ChannelRow, answer: CallAnswer | None) -> None:
+        at, listed = changes.at, (self._workers.channels or {}).get(row.key)
         if answer is None:
             row.phase, row.next_at = Phase.IDLE, at + RETRY_SECONDS
             row.restarting = row.restarting and row.step is not Step.DELETE
@@ -485,9 +482,7 @@ class Recorder:
         if enter.phase is Phase.VERIFYING:
             changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.VERIFYING)
 
-    def _record_proof(
-        self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
-    ) -> None:
+    def _record_proof(self, changes: RowChanges, row: ChannelRow, one: ProbeAnswer) -> None:
         """Record a probe that verifies a repair; there is one per repair."""
         finding = one.finding
         self._note_steps(changes, AttemptKind.REPAIR, one)
@@ -497,7 +492,7 @@ class Recorder:
         row.next_at = changes.at
         if not isinstance(finding, Finding):
             return
-        self._note_probe(connection, changes, row, finding, one.seconds)
+        self._note_probe(changes, row, finding, one.seconds)
         if finding.outcome is ProbeOutcome.FAILED:
             detail = f"after {row.action} too: {finding.detail}"
             end = End(Outcome.FAILED, Status.CONNECTED, detail, channel=row.channel)
@@ -508,9 +503,7 @@ class Recorder:
         self._end(changes, row, end, None)
         row.suspended = any(each.key == row.key for each in finding.suspended)
 
-    def _record_probe(
-        self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
-    ) -> None:
+    def _record_probe(self, changes: RowChanges, row: ChannelRow, one: ProbeAnswer) -> None:
         at, finding = changes.at, one.finding
         self._note_steps(changes, AttemptKind.PROBE, one)
         if isinstance(finding, PostponedError | Interrupted):
@@ -519,7 +512,7 @@ class Recorder:
                 row.query_failed_at = at
             elif not isinstance(finding, UnreadableError):
                 # Spread retries over the time that all waiting probes need.
-                seconds *= 1 + _chance.random() * count_probes(connection, self._name)
+                seconds *= 1 + _chance.random() * count_probes(changes.connection, self._name)
             changes.attempts.add(AttemptKind.PROBE, row.key, StepKind.POSTPONED, str(finding))
             row.phase, row.step = Phase.IDLE, Step.POSTPONED
             row.deadline = row.next_at = at + min(seconds, _LONGEST_POSTPONEMENT)
@@ -529,9 +522,9 @@ class Recorder:
         if isinstance(finding, UnableError):
             changes.attempts.end(AttemptKind.PROBE, row.key, UNABLE, str(finding))
         if isinstance(finding, Finding):
+            self._note_probe(changes, row, finding, one.seconds)
+            self._raise_repairs(changes, row, finding)
             changes.attempts.end(AttemptKind.PROBE, row.key, finding.outcome, finding.detail)
-            self._note_probe(connection, changes, row, finding, one.seconds)
-            self._raise_repairs(connection, changes, row, finding)
 
     def _note_steps(self, changes: RowChanges, kind: AttemptKind, one: ProbeAnswer) -> None:
         """Record a probe's steps, converted to the database's clock."""
@@ -540,28 +533,22 @@ class Recorder:
             changes.attempts.add(kind, one.key, step.kind, step.words, step.at + offset)
 
     def _note_probe(
-        self,
-        connection: sa.Connection,
-        changes: RowChanges,
-        row: ChannelRow,
-        finding: Finding,
-        seconds: float,
+        self, changes: RowChanges, row: ChannelRow, finding: Finding, seconds: float
     ) -> None:
+        kind, outcome, suspended = finding.kind, finding.outcome, finding.suspended
+        note_end(changes.connection, self._name, row.key, kind, outcome, suspended)
         changes.probes.append((row.channel, finding, seconds))
-        note_end(connection, self._name, row.key, finding.kind, finding.outcome, finding.suspended)
-        if finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
+        if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
             row.suspended = False
-        row.suspended = row.suspended or any(each.key == row.key for each in finding.suspended)
+        row.suspended = row.suspended or any(each.key == row.key for each in suspended)
 
-    def _raise_repairs(
-        self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, finding: Finding
-    ) -> None:
+    def _raise_repairs(self, changes: RowChanges, row: ChannelRow, finding: Finding) -> None:
         """Raise repairs of channels that a probe proved dead, in the probe's final transaction."""
         cause = (
             RepairCause.PROBE_FAILED if finding.kind is ProbeKind.QUERY else RepairCause.ECHO_LOST
         )
         keys = [dead.key for dead in finding.dead]
-        rows = read_rows(connection, self._name, keys, changes.at)
+        rows = read_rows(changes.connection, self._name, keys, changes.at)
         rows[row.key] = row
         for dead in finding.dead:
             _, raised = admit(
@@ -578,19 +565,19 @@ class Recorder:
 
     # The end of each transaction.
 
-    def _store(self, connection: sa.Connection, changes: RowChanges) -> None:
+    def _store(self, changes: RowChanges) -> None:
         """Store the changes, and write the log's lines before the commit.
 
         A hook that dies in between leaves a surplus line rather than none.
         """
         lines = _lines(changes)
-        store_changes(connection, self._name, changes)
+        store_changes(self._name, changes)
         if self._policy.audits:
-            self._want_audits(connection, changes)
+            self._want_audits(changes)
         if lines:
             self._events.write_all(lines)
 
-    def _want_audits(self, connection: sa.Connection, changes: RowChanges) -> None:
+    def _want_audits(self, changes: RowChanges) -> None:
         """Queue audits of channels that recovered, or stay silent although reconnected."""
         threshold = self._policy.silence_threshold
         wishes = [
@@ -598,7 +585,7 @@ class Recorder:
             for one in changes.entries
             if one.listed and one.outcome in {*RECOVERIES, Outcome.REQUESTED}
         ]
-        want_audits(connection, self._name, wishes, changes.at)
+        want_audits(changes.connection, self._name, wishes, changes.at)
 
 
 def _rank(one: Ready) -> tuple[float, ...]:
@@ -629,6 +616,13 @@ def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
     if answer.error is not None:
         return StepKind.FAILED, words(answer.error)
     return StepKind.ANSWERED, "done" if answer.kind is None else answer.kind.name.lower()
+
+
+def _as_fault(one: Called | ProbeAnswer) -> Called | ProbeAnswer:
+    """Return the answer as if the hook itself had failed."""
+    if isinstance(one, Called):
+        return replace(one, answer=CallAnswer(is_fault=True))
+    return replace(one, finding=UnableError("fault of the hook"), steps=())
 
 
 def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:

@@ -367,46 +367,35 @@ class Lead:
         self._database = database
         self._name = name
         self._holder = uuid.uuid4().hex
-        self.epoch: int | None = None
+        self.epoch = 0
+        """The number of this lead."""
+        # What the gateway's row still holds unless another hook has taken or renewed the lead.
+        self._before: Mapping[str, Any] = {"epoch": None}
 
-    def take(self, seen: GatewayRow) -> bool:
-        """Take the lead of a gateway that was ``seen`` without one; return whether it succeeded."""
-
-        def work(connection: sa.Connection, at: float) -> bool:
-            statement = sa.update(gateway).where(
-                gateway.c.gateway == self._name, gateway.c.epoch == seen.epoch
-            )
-            values = {"epoch": seen.epoch + 1, "holder": self._holder}
-            values["lease_until"] = at + LEASE_SECONDS
-            return connection.execute(statement.values(values)).rowcount == 1
-
-        if not self._database.transact_at(work):
-            return False
+    def take(self, seen: GatewayRow) -> None:
+        """Let the next write() take the lead of a gateway that was ``seen`` without a leader."""
         self.epoch = seen.epoch + 1
-        return True
+        columns = ("epoch", "holder", "lease_until")
+        self._before = {column: getattr(seen, column) for column in columns}
 
     def write(self, work: Callable[[sa.Connection, GatewayRow, float], _T]) -> _T:
         """Return the result of ``work``, run in a fenced transaction.
 
         It receives the connection, the gateway's row, and the time by the database's clock.
         """
+        mine = {"epoch": self.epoch, "holder": self._holder}
 
         def fenced(connection: sa.Connection, at: float) -> _T:
-            statement = sa.update(gateway).where(
-                gateway.c.gateway == self._name,
-                gateway.c.epoch == self.epoch,
-                gateway.c.holder == self._holder,
-            )
-            renewed = statement.values(lease_until=at + LEASE_SECONDS)
-            if connection.execute(renewed).rowcount != 1:
+            before = (gateway.c[name] == value for name, value in self._before.items())
+            lead = sa.update(gateway).where(gateway.c.gateway == self._name, *before)
+            lease = {**mine, "lease_until": at + LEASE_SECONDS}
+            if connection.execute(lead.values(lease)).rowcount != 1:
                 raise LostLeadError
             return work(connection, read_gateway(connection, self._name, at), at)
 
-        try:
-            return self._database.transact_at(fenced)
-        except LostLeadError:
-            self.epoch = None
-            raise
+        result = self._database.transact_at(fenced)
+        self._before = mine
+        return result
 
     def renew(self) -> None:
         """Extend the lease; raise LostLeadError or StateError."""
@@ -424,7 +413,7 @@ class Lead:
 
         with suppress(LostLeadError):
             self.write(work)
-        self.epoch = None
+        self._before = {"epoch": None}
 
 
 def next_look(connection: sa.Connection, name: str) -> int:
@@ -462,6 +451,7 @@ _OLDEST_SILENCE = sa.select(sa.func.min(_BEGAN)).where(
 class StoredChanges:
     """What one transaction of the leader changes; ``at`` is its time in Unix seconds."""
 
+    connection: sa.Connection
     at: float
     attempts: AttemptSteps
     before: GatewayRow
@@ -475,10 +465,11 @@ class StoredChanges:
     raises: list[Raise] = field(default_factory=list)
 
 
-def store_changes(connection: sa.Connection, name: str, changes: StoredChanges) -> None:
+def store_changes(name: str, changes: StoredChanges) -> None:
     """Store changes of a gateway's circuit breaker and locked rows, ends and raises."""
+    connection = changes.connection
     if changes.gateway != changes.before:
-        columns = ("failures", "failed_at", "rests_until", "back_at")
+        columns = ("failures", "failed_at", "rests_until", "back_at", "list_failed")
         values = {column: getattr(changes.gateway, column) for column in columns}
         connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
     stay = [row for key, row in changes.rows.items() if key not in changes.deleted]

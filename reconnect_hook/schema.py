@@ -112,6 +112,8 @@ gateway = _table(
     sa.Column("failed_at", _SECONDS),
     sa.Column("rests_until", _SECONDS),
     sa.Column("back_at", _SECONDS),
+    # Whether the last list failed.
+    _flag("list_failed"),
     sa.Column("echo_at", _SECONDS, nullable=False, server_default="0"),
 )
 """One row a gateway: looks, lead, circuit breaker and last echo."""

@@ -131,7 +131,7 @@ class GatewayController:
         self.reconciler = GatewayReconciler(
             name,
             Lead(database, name),
-            Recorder(name, policy, self.events, clock),
+            Recorder(name, policy, self.events, self.workers, clock),
             self.workers,
             self._counts,
             clock=clock,

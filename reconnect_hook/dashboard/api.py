@@ -68,6 +68,8 @@ class DashboardApi:
 
     def _channels(self) -> Response:
         snapshot = self._board.look()
+        if not snapshot.number:
+            abort(503)  # nothing has been read yet
         rows = ChannelFilter(gateway=request.args.get("gateway", "")).of(snapshot.rows.values())
         body = {
             "channels": [_channel(row) for row in rows],

@@ -278,7 +278,8 @@ class DirectReader:
         self._open_source = open_source
         self._clock = clock or Clock()
         self._is_counted = gateway.requests_per_month is not None
-        self._pause = _BUDGET_SECONDS if self._is_counted else LIST_SECONDS
+        self.pause = _BUDGET_SECONDS if self._is_counted else LIST_SECONDS
+        """Seconds between two lists."""
         self._condition = threading.Condition()
         self._is_listing = self._is_reading = False
         self._channels: tuple[Channel, ...] = ()
@@ -301,7 +302,7 @@ class DirectReader:
                 self._is_reading = self._is_listing = True
                 self._began_at = now
             else:
-                self._next_at = now + self._pause
+                self._next_at = now + self.pause
 
     def readings(self) -> GatewayReadings | None:
         """Return the readings of the last list, or None if it is too old.
@@ -321,7 +322,7 @@ class DirectReader:
         return self._channels
 
     def _present(self) -> GatewayReadings | None:
-        is_old = self._clock.monotonic() - self._read_at > 2 * self._pause
+        is_old = self._clock.monotonic() - self._read_at > 2 * self.pause
         return None if is_old and not self._is_counted else self._readings
 
     def _read(self) -> None:
@@ -335,7 +336,7 @@ class DirectReader:
         finally:
             with self._condition:
                 self._is_reading = self._is_listing = False
-                self._next_at = self._clock.monotonic() + self._pause
+                self._next_at = self._clock.monotonic() + self.pause
                 self._condition.notify_all()
 
     def _list(self) -> bool:

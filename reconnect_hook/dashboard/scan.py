@@ -338,8 +338,7 @@ class ScanPage:
         """
         snapshot = self._board.look()
         row = snapshot.row(link.gateway, link.channel)
-        is_known = snapshot.number > 0 and link.gateway not in snapshot.blind
-        return row, is_known and row is None
+        return row, row is None and snapshot.has_list(link.gateway)
 
 
 def _finish(response: Response) -> Response:

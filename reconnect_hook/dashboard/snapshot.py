@@ -55,6 +55,9 @@ class UnnamedGatewayError(NotFound):
     name = "there are several gateways: add ?gateway= and the name of one"
 
 
+_LAG_LISTS = 6  # pauses between two lists, after which both sources know a channel
+
+
 class GatewayPanel:
     """One gateway's controller and the page's readers of it."""
 
@@ -80,6 +83,17 @@ class GatewayPanel:
         # The listed channels: messages may be logged under another name of the channel.
         opened = partial(open_messages, self.direct.channels)
         self.weeks = MessageWeeks(gateway, opened, clock=clock)
+        self._lists: dict[bool, GatewayReadings] = {}
+
+    def with_other_list(self, seen: GatewayReadings, *, is_watched: bool) -> GatewayReadings:
+        """Return readings with the channels that only the other source has listed lately.
+
+        ``is_watched``: they are Prometheus', which may be older than the gateway's own list.
+        """
+        self._lists[is_watched] = seen
+        other = self._lists.get(not is_watched, seen)
+        is_old = abs(seen.at - other.at) > _LAG_LISTS * self.direct.pause
+        return seen if is_old else replace(seen, channels={**other.channels, **seen.channels})
 
     def can_ask(self, name: str) -> bool:
         """Whether settings and gateway allow any probe of a channel."""
@@ -227,6 +241,10 @@ class DashboardSnapshot:
         """Return the problems that concern a gateway's channels."""
         return tuple(one for one in self.problems if one.gateway in {None, gateway})
 
+    def has_list(self, gateway: str) -> bool:
+        """Whether a gateway's list is available."""
+        return bool(self.number) and gateway not in self.blind
+
     def row(self, gateway: str, channel: str) -> ChannelView | None:
         """Return a channel's row, or None."""
         return self.rows.get(view_id(gateway, channel))
@@ -291,8 +309,13 @@ class DashboardCache:
             return self._snapshot
 
     def known(self, channel: str) -> ChannelView:
-        """Return a channel's row at the request's gateway; abort with 404 if there is none."""
-        return self.look().row(self.panels.of_request().name, channel) or abort(404)
+        """Return a channel's row at the request's gateway.
+
+        Aborts with 404 if there is none, and with 503 as long as no list is available.
+        """
+        snapshot, gateway = self.look(), self.panels.of_request().name
+        status = 404 if snapshot.has_list(gateway) else 503
+        return snapshot.row(gateway, channel) or abort(status)
 
     def settle_channel(self) -> None:
         """Replace the channel in the request's path by the gateway's own spelling of it.
@@ -364,6 +387,8 @@ class DashboardCache:
                     found.add(ActiveProblem(Problem.BUDGET, panel.name, at))
             if seen is None or not seen.gateway_up:
                 blind.add(panel.name)
+            else:
+                seen = panel.with_other_list(seen, is_watched=is_watched)
             found |= _find_problems(panel.name, present, seen)
             # Without alerts, no repair starts automatically.
             unattended = not (is_watched and self._alertmanager_answers)

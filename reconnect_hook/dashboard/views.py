@@ -198,7 +198,7 @@ class ChannelPage:
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
         row = snapshot.row(panel.name, channel)
-        if row is None and snapshot.number and panel.name not in snapshot.blind:
+        if row is None and snapshot.has_list(panel.name):
             abort(404)
         return render_template(
             "channel.html",

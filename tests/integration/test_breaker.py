@@ -157,6 +157,7 @@ def test_lists_that_are_answered_do_not_end_the_pauses_of_calls_that_fail(
     assert max(calls) <= 4, "in an hour, by pauses of 5, 10, 20 and 40 minutes"
     assert world.most_in_flight == 1, "trials"
     lists = world.gateway.lists
+    assert lists <= 250, "every 30 s beside a trial, not every second"
     world.gateway.call_error = None
     world.options = replace(world.options, call_takes=0.2)
     world.run(LONGEST_REST_SECONDS + 20 + seconds)
@@ -229,6 +230,30 @@ def test_a_list_after_one_that_failed_closes_the_circuit(make: Make) -> None:
     world.gateway.list_error = None
     world.run(LONGEST_REST_SECONDS + 20)
     assert {str(world.outcomes(name)[-1]) for name in _MANY[3:]} == {"reconnected"}
+
+
+def test_whether_the_last_list_failed_is_known_to_all_hooks(make: Make) -> None:
+    world = make()
+    world.gateway.list_error = _TIMEOUT
+    _drop(world, "loja")
+    world.run(60, until=lambda: _state(world).is_tripped)
+    world.gateway.list_error, lists = None, world.gateway.lists
+    world.gateway.on_call = lambda _call, _channel: None
+    world.run(FIRST_REST_SECONDS + 1, until=lambda: world.gateway.lists > lists)
+    world.run(0.2)
+    (second,) = (one for one in world.hooks if one.reconciler.leads)
+    (first,) = (one for one in world.hooks if one is not second)
+    assert first.reconciler.failed_list is not None
+    assert second.reconciler.failed_list is None
+    assert _state(world).failures == 0, "closed by the first list after those that failed"
+    first.stalled_until = world.clock.monotonic() + 3600
+    _open(world)
+    first.stalled_until, second.stalled_until = 0.0, first.stalled_until
+    world.most_in_flight = world.in_flight
+    world.run(60, until=lambda: first.reconciler.leads and first.reconciler.failed_list is None)
+    assert _state(world).is_tripped
+    world.run(60)
+    assert world.most_in_flight <= 1, "trials"
 
 
 def _open_beside(world: World) -> None:

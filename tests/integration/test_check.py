@@ -639,8 +639,9 @@ def test_two_checks_at_once_make_one_call(cron: Cron) -> None:
     cron.channel("loja")
     cron.simulator.drop("loja")
     cron.simulator.fault("qr", "hang")
-    with cron.start() as first, cron.start() as second:
-        # A list for each check and one for the repair.
+    patient = {"WPP_GATEWAY_QR_TIMEOUT": "3600"}
+    with cron.start(**patient) as first, cron.start(**patient) as second:
+        # A list for each check, and one ten seconds after the call.
         wait_until(lambda: len(cron.simulator.requests("list")) >= 3 and cron.asked, "the call")
         cron.simulator.clear_faults()
         codes = {program.wait() for program in (first, second)}

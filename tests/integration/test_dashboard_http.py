@@ -26,6 +26,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook import app as hook_app
 from reconnect_hook import auth
+from reconnect_hook.dashboard import snapshot
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Fork, Program
@@ -435,6 +436,30 @@ def _look(browser: FlaskClient) -> dict[str, Any]:
 
 
 # The API.
+
+
+def test_while_no_list_is_answered_a_channel_is_not_called_unknown(
+    site: Site, simulator: Simulator
+) -> None:
+    def answers() -> tuple[int, int]:
+        paused = browser.post("/api/pause/loja", json={"hours": 1}, headers=BEARER)
+        return paused.status_code, browser.get("/channels/loja", headers=BEARER).status_code
+
+    browser = site.browser()
+    simulator.fault("list", "hang")
+    assert answers() == (503, 200)
+    simulator.clear_faults()
+    wait_until(lambda: answers() == (200, 200), "the list")
+
+
+def test_before_the_first_reading_there_is_no_empty_list(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "_WAIT_SECONDS", 0.0)
+        assert site.browser().get("/api/channels", headers=BEARER).status_code == 503
+    (loja,) = site.browser().get("/api/channels", headers=BEARER).get_json()["channels"]
+    assert loja["channel"] == "loja"
 
 
 def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(

@@ -92,7 +92,7 @@ class Scene:
         listed = cast(Gateway, self.gateway), cast(GatewaySettings, settings)
         panel.direct = DirectReader(*listed, lambda _listed: None, clock=self.clock)
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
-        self.board = DashboardCache(panels, prometheus, AlertmanagerApi(url))
+        self.board = DashboardCache(panels, prometheus, AlertmanagerApi(url), clock=self.clock)
         self.say(gateway_up=1, message_log_up=1)
 
     def say(self, *, alert: str = "", age: float = 5, connected: int = 1, **up: int) -> None:
@@ -219,6 +219,24 @@ def test_without_prometheus_one_list_in_ten_seconds_serves_all(scene: Scene) -> 
     assert scene.look().problems == ()
 
 
+def test_a_channel_that_only_the_newer_of_two_lists_has_stays(scene: Scene) -> None:
+    scene.say(gateway_up=1, message_log_up=1)
+    told = scene.server.text
+
+    def names(text: str) -> list[str]:
+        scene.server.text = text
+        return sorted(row.channel for row in scene.look().rows.values())
+
+    assert names("<html>") == ["Loja"]
+    # The list that Prometheus has may be older than the gateway's own.
+    assert names(told.replace("Loja", "Nova")) == ["Loja", "Nova"]
+    assert scene.look().rows["wpp Loja"].kind is ChannelHealth.CONNECTED
+    assert names("<html>") == ["Loja", "Nova"]
+    assert names(told) == ["Loja"], "Nova has left Prometheus, which had it"
+    scene.clock.ahead += 100
+    assert names(told.replace("Loja", "Nova")) == ["Nova"]
+
+
 def test_where_requests_are_counted_the_page_says_when_it_has_listed(scene: Scene) -> None:
     scene.settings.requests_per_month = 1000
     assert not scene.look().problems
@@ -235,8 +253,8 @@ def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:
     with scene.database.write() as connection:
         at = time.time() + 1
         steps = AttemptSteps(at, {})
-        changes = StoredChanges(at, steps, GatewayRow(), GatewayRow(), entries=[_REPAIRED])
-        store_changes(connection, "wpp", changes)
+        rows = (GatewayRow(), GatewayRow())
+        store_changes("wpp", StoredChanges(connection, at, steps, *rows, entries=[_REPAIRED]))
         connection.exec_driver_sql(
             "INSERT INTO channel (gateway, key, channel, listed, last_status)"
             " VALUES ('wpp', 'Loja', 'Loja', 1, 'connected')"

@@ -73,6 +73,16 @@ def test_a_pause_in_a_call_lets_it_end(world: World) -> None:
     assert world.outcomes() == ["reconnected"]
 
 
+def test_a_pause_in_a_repair_lets_no_further_call_begin(world: World) -> None:
+    world.gateway.answer = QrKind.INITIALIZING
+    world.alert()
+    world.run(1)
+    world.hook.actions.pause("loja", None)
+    world.run(200)
+    assert world.gateway.calls_of("loja") == ["reconnect"]
+    assert world.outcomes() == ["still_disconnected"]
+
+
 def test_no_session_is_thrown_away_in_a_pause(url: sa.URL, tmp_path: Path) -> None:
     world = World(tmp_path, Options(cooldown=0.0, verify=10.0, allow_restart=True), url=url)
     world.put("loja", Status.DISCONNECTED)

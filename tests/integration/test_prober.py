@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from reconnect_hook import recorder
 from reconnect_hook.models import AskedBy, Intent, Phase, ProbeOutcome, RepairCause
 from reconnect_hook.schema import channel, echoes
 from tests.support.world import GATEWAY, Options, Turn, World
@@ -155,6 +156,43 @@ def test_one_query_that_fails_proves_nothing(world: World) -> None:
     assert (_ends(world), world.ended()) == ({"loja": "passed"}, [])
 
 
+@pytest.mark.parametrize(
+    ("cause", "outcomes"), [(RepairCause.SUSPECT, []), (RepairCause.SILENT, ["requested"])]
+)
+def test_a_fault_in_what_a_probe_found_stops_no_other(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    cause: RepairCause,
+    outcomes: list[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "note_end", lambda *_: 1 // 0)
+        world.alert("loja", cause)
+        world.run(15)
+        world.put("obra", Status.DISCONNECTED)
+        world.gateway.on_call = lambda _call, name: world.put(name)
+        world.alert("obra")
+        world.run(60)
+    assert world.outcomes("obra") == ["reconnected"]
+    assert "channel 'loja' met a fault of the hook itself" in caplog.messages
+    assert len(_times(world)) == 1
+    assert world.outcomes() == outcomes
+    row = world.row()
+    assert row is not None
+    assert row.next_at is None
+    assert [one.outcome for one in world.hook.history.logged("loja")] == (outcomes or ["unable"])
+
+
+def test_no_probe_proves_a_repair_in_a_pause(world: World) -> None:
+    world.alert("loja", RepairCause.SILENT)
+    world.run(2)
+    world.hook.actions.pause("loja", None)
+    world.run(100)
+    assert world.gateway.calls_of("loja") == ["reconnect"]
+    assert world.outcomes() == ["requested"]
+
+
 def test_a_query_that_failed_long_ago_is_no_first_one(world: World) -> None:
     world.gateway.gone.add("loja")
     _suspect(world)
@@ -171,7 +209,7 @@ def test_a_query_that_failed_long_ago_is_no_first_one(world: World) -> None:
 def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    class DiedError(Exception):
+    class DiedError(BaseException):
         """Stands for the end of the process."""
 
     def die(*_: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -231,7 +231,7 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
     """Whichever comes first: the end keeps the raise, or the raise opens the row again."""
     _accept(state, *_MANY)
     lead = Lead(state, GATEWAY)
-    assert lead.take(_gateway(state))
+    lead.take(_gateway(state))
     for number in range(5):
         lead.write(partial(begin_look, name=GATEWAY, silences=False))
 
@@ -323,10 +323,17 @@ def test_the_hour_that_daylight_saving_repeats_does_not_put_the_databases_clock_
 def test_claims_at_once_never_get_the_same_repair(
     state: Database, other: Database, make: Callable[..., World]
 ) -> None:
+    def take(lead: Lead) -> bool:
+        lead.take(seen)
+        with suppress(LostLeadError):
+            lead.renew()
+            return True
+        return False
+
     for _ in range(5):
         seen = _gateway(state)
         leads = [Lead(database, GATEWAY) for database in (state, other) * 4]
-        assert at_once(*[partial(one.take, seen) for one in leads]).count(True) == 1
+        assert at_once(*[partial(take, one) for one in leads]).count(True) == 1
         assert _gateway(state).epoch == seen.epoch + 1
     world = make(Options(workers=1))
     world.run(LEASE_SECONDS + 1)
@@ -397,17 +404,26 @@ def test_a_lease_that_is_renewed_is_kept(make: Callable[..., World]) -> None:
     assert _gateway(world.hook.database).epoch == 1
 
 
-def test_no_write_of_a_lead_that_is_over_commits(state: Database, other: Database) -> None:
+def test_no_write_of_a_lead_that_is_over_commits(
+    state: Database, other: Database, clock: StateClock
+) -> None:
     _accept(state, "loja")
     first, second = Lead(state, GATEWAY), Lead(other, GATEWAY)
-    assert first.take(_gateway(state))
-    assert not second.take(replace(_gateway(state), epoch=0))
-    assert second.take(_gateway(state))
+    first.take(_gateway(state))
+    first.renew()
+    expired = _gateway(state)
+    clock.seconds += LEASE_SECONDS + 1 / 3
+    first.renew()
+    for seen in (GatewayRow(), replace(_gateway(state), holder="another"), expired):
+        second.take(seen)
+        with pytest.raises(LostLeadError):
+            second.renew()
+    second.take(_gateway(state))
+    second.renew()
     row = _row(state)
     row.intent = Intent.NONE
     with pytest.raises(LostLeadError):
         first.write(lambda connection, _seen, _at: store_rows(connection, GATEWAY, [row]))
-    assert first.epoch is None
     first.give_back()
     assert _row(state).intent is Intent.REPAIR
     second.write(lambda connection, _seen, _at: store_rows(connection, GATEWAY, [row]))
@@ -737,14 +753,13 @@ def _writes(database: Database) -> dict[str, Callable[[], object]]:
     writer = AlertWriter(database, GATEWAY, BACKOFF)
     actions = OperatorActions(database, GATEWAY, writer, lambda: None)
     lead = Lead(database, GATEWAY)
-    lead.epoch = 0
+    lead.take(GatewayRow())
     return {
         "accept": lambda: _accept(database, "loja"),
         "reconnect": lambda: actions.reconnect("loja"),
         "probe_now": lambda: actions.probe_now("loja"),
         "pause": lambda: actions.pause("loja", None),
         "resume": lambda: actions.resume("loja"),
-        "take": lambda: lead.take(GatewayRow()),
         "renew": lead.renew,
         "give_back": lead.give_back,
         "add_gateways": lambda: add_gateways(database, ["third"]),

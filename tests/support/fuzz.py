@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,14 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
             simulator.gateway.put(name, {"session": "dead"})
         settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
         with Fork(folder, "reconnect_hook", "serve", settings=settings) as hook:
+            bearer = {"Authorization": f"Bearer {TOKEN}"}
+            look = partial(requests.get, f"{hook.url}/api/channels", headers=bearer)
+            wait_until(lambda: look(timeout=TIMEOUT).ok, "the first list")
             _by_description(hook.url, examples, findings)
             # Schemathesis may have paused listed channels, and may request their repair.
             for name in _CHANNELS:
                 url = f"{hook.url}/api/resume/{quote(name, safe='')}"
-                requests.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=TIMEOUT)
+                requests.post(url, headers=bearer, timeout=TIMEOUT)
             simulator.gateway.put(_NEVER_NAMED, {"session": "dead"})
             deserved = _by_hand(hook.url, payloads, findings)
             _anywhere(hook.url, payloads // 4, findings)

@@ -390,7 +390,7 @@ class WorldHook:
         self.reconciler = GatewayReconciler(
             GATEWAY,
             Lead(self.database, GATEWAY),
-            Recorder(GATEWAY, self.policy, world.events, world.clock),
+            Recorder(GATEWAY, self.policy, world.events, self.workers, world.clock),
             self.workers,
             self.metrics.of(GATEWAY),
             clock=world.clock,
