@@ -23,3 +23,9 @@ def add_index(name: str, table: str, columns: Sequence[str]) -> None:
     """Add an index if its name is missing."""
     if all(index["name"] != name for index in sa.inspect(op.get_bind()).get_indexes(table)):
         op.create_index(name, table, list(columns))
+
+
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    """Add a column if its name is missing."""
+    if all(one["name"] != column.name for one in sa.inspect(op.get_bind()).get_columns(table)):
+        op.add_column(table, column)

@@ -91,6 +91,21 @@ def test_an_older_database_is_refused_with_what_to_do(
         open_state(url)
 
 
+def test_a_state_of_an_earlier_checkout_keeps_its_rows(url: sa.URL, engine: sa.Engine) -> None:
+    open_state(url).close()
+    _run(
+        engine,
+        "ALTER TABLE gateway DROP COLUMN list_failed",
+        "INSERT INTO gateway (gateway) VALUES ('wpp')",
+        f"UPDATE {VERSION_TABLE} SET version_num = '0012'",
+    )
+    open_state(url).close()
+    _check(engine)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT gateway, list_failed FROM gateway").all()
+    assert found == [("wpp", 0)]
+
+
 def test_the_very_first_tables_are_refused_as_well(url: sa.URL, engine: sa.Engine) -> None:
     """They note no version."""
     _run(engine, "CREATE TABLE repairs (id INTEGER, not_before DOUBLE)")

@@ -100,7 +100,6 @@ def _add_channels() -> None:
         *_seconds("lease_until"),
         _count("failures"),
         *_seconds("failed_at", "rests_until", "back_at"),
-        _flag("list_failed"),
         sa.Column("echo_at", sa.Double, nullable=False, server_default="0"),
         **_MYSQL,
     )
