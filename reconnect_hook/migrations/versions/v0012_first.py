@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from alembic import op
 from sqlalchemy.dialects.mysql import LONGTEXT
-
-from reconnect_hook.migrations import add_index, add_table
+from sqlalchemy.schema import SchemaItem
 
 revision = "0012"
 down_revision = None
@@ -19,6 +20,18 @@ _MYSQL: dict[str, Any] = {
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
 }
+
+
+def _add_table(table: str, *columns: SchemaItem, **options: Any) -> None:
+    """Add a table if it is missing."""
+    if not sa.inspect(op.get_bind()).has_table(table):
+        op.create_table(table, *columns, **options)
+
+
+def _add_index(name: str, table: str, columns: Sequence[str]) -> None:
+    """Add an index if its name is missing."""
+    if all(index["name"] != name for index in sa.inspect(op.get_bind()).get_indexes(table)):
+        op.create_index(name, table, list(columns))
 
 
 def _of_channel(*, key: bool = False) -> list[sa.Column[Any]]:
@@ -53,7 +66,7 @@ def upgrade() -> None:
 
 
 def _add_channels() -> None:
-    add_table(
+    _add_table(
         "channel",
         *_of_channel(key=True),
         sa.Column("channel", _KEY, nullable=False),
@@ -91,7 +104,7 @@ def _add_channels() -> None:
         _flag("suspended"),
         **_MYSQL,
     )
-    add_table(
+    _add_table(
         "gateway",
         sa.Column("gateway", _KEY, primary_key=True),
         _count("look"),
@@ -103,13 +116,13 @@ def _add_channels() -> None:
         sa.Column("echo_at", sa.Double, nullable=False, server_default="0"),
         **_MYSQL,
     )
-    add_table(
+    _add_table(
         "listed_channels",
         sa.Column("gateway", _KEY, primary_key=True),
         sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql"), nullable=False),
         **_MYSQL,
     )
-    add_table(
+    _add_table(
         "scan_links",
         sa.Column("id", sa.String(16), primary_key=True),
         sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
@@ -122,11 +135,11 @@ def _add_channels() -> None:
         *_seconds("opened_at"),
         **_MYSQL,
     )
-    add_index("ix_channel_next", "channel", ["gateway", "next_at"])
+    _add_index("ix_channel_next", "channel", ["gateway", "next_at"])
 
 
 def _add_logs() -> None:
-    add_table(
+    _add_table(
         "repair_log",
         sa.Column("id", sa.Integer, primary_key=True),
         *_of_channel(),
@@ -141,7 +154,7 @@ def _add_logs() -> None:
         sa.Column("detail", sa.String(500), nullable=False),
         **_MYSQL,
     )
-    add_table(
+    _add_table(
         "attempt_log",
         sa.Column("id", sa.Integer, primary_key=True),
         *_of_channel(),
@@ -151,7 +164,7 @@ def _add_logs() -> None:
         sa.Column("steps", sa.Text, nullable=False),
         **_MYSQL,
     )
-    add_table(
+    _add_table(
         "echoes",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("gateway", _KEY, nullable=False),
@@ -163,15 +176,15 @@ def _add_logs() -> None:
         sa.Column("heard", sa.Boolean),
         **_MYSQL,
     )
-    add_index("ix_repair_log_finished_at", "repair_log", ["finished_at"])
-    add_index("ix_repair_log_key", "repair_log", ["gateway", "key", "id"])
-    add_index("ix_attempt_log_ended_at", "attempt_log", ["ended_at"])
-    add_index("ix_attempt_log_key", "attempt_log", ["gateway", "key", "id"])
-    add_index("ix_echoes_sent", "echoes", ["gateway", "sent_at"])
+    _add_index("ix_repair_log_finished_at", "repair_log", ["finished_at"])
+    _add_index("ix_repair_log_key", "repair_log", ["gateway", "key", "id"])
+    _add_index("ix_attempt_log_ended_at", "attempt_log", ["ended_at"])
+    _add_index("ix_attempt_log_key", "attempt_log", ["gateway", "key", "id"])
+    _add_index("ix_echoes_sent", "echoes", ["gateway", "sent_at"])
 
 
 def _add_audits() -> None:
-    add_table(
+    _add_table(
         "message_audit",
         *_of_channel(key=True),
         sa.Column("channel", _KEY, nullable=False),
@@ -184,7 +197,7 @@ def _add_audits() -> None:
         _words("replay_why", 500),
         **_MYSQL,
     )
-    add_table(
+    _add_table(
         "missed_message",
         *_of_channel(key=True),
         sa.Column("id", sa.String(128), primary_key=True),
@@ -198,6 +211,6 @@ def _add_audits() -> None:
         _words("replay_detail", 250),
         **_MYSQL,
     )
-    add_index("ix_message_audit_due", "message_audit", ["gateway", "due_at"])
-    add_index("ix_message_audit_replay", "message_audit", ["gateway", "replay_at"])
-    add_index("ix_missed_message_found_at", "missed_message", ["found_at"])
+    _add_index("ix_message_audit_due", "message_audit", ["gateway", "due_at"])
+    _add_index("ix_message_audit_replay", "message_audit", ["gateway", "replay_at"])
+    _add_index("ix_missed_message_found_at", "missed_message", ["found_at"])
