@@ -302,7 +302,7 @@ def test_an_upgrade_and_the_way_back(guided: Guided, tmp_path: Path) -> None:
     machine = guided.machine
     machine.write("/srv/source.tar.gz", build("sdist", ROOT, tmp_path).read_bytes())
     machine.run(_TWO_RELEASES)
-    here = "cd /root/zapwatch\n"
+    here = "cd /srv/checkout\n"
     before, programs, settings, rules, differences, works, empty = blocks("upgrade.md")
     assert machine.run(here + before).stdout == f"v{__version__}\n"
     machine.run(
@@ -341,9 +341,8 @@ git tag --annotate --message=old v{__version__}
 sed -i 's/{__version__}/99.0.0/' zapwatch/__init__.py
 git commit --quiet --all --message=new
 git tag --annotate --message=new v99.0.0
-cd /root
-git clone --quiet /srv/upstream zapwatch
-cd zapwatch
+git clone --quiet /srv/upstream /srv/checkout
+cd /srv/checkout
 git checkout --quiet v{__version__}
 """
 
