@@ -134,6 +134,11 @@ def _outcome(call: Callable[[], object]) -> object:
         ("    auth:", "    port: -1\n    auth:", "own: port must be a number, 0 or more"),
         ("    auth:", "    events: {}\n    auth:", "own: events: channel is missing"),
         ("    auth:", "    auth: {}\n    auth:", ", line 5: the key 'auth' is there twice"),
+        (
+            "    auth:",
+            "    yes: 1\n    true: 2\n    auth:",
+            ", line 5: the key 'true' is there twice",
+        ),
         ("    auth:", "    received: {}\n    auth:", "own: received: at is missing"),
         ("    auth:", f"{_LIST.replace('{chat}', 'x')}    auth:", "received: {chat} in a call and"),
         ("    auth:", f"{_LIST.replace('/c', '/{chat}')}    auth:", "{chat} is not known here"),

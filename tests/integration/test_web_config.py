@@ -265,6 +265,11 @@ def test_clients_may_need_a_certificate_and_systemd_sees_that_it_answers(
         ({"basic_auth_users": {"a": "plain"}}, "needs a hash of bcrypt for 'a'"),
         ({"basic_auth_users": ["a"]}, "must have keys"),
         ("[" * 100_000, "its brackets nest too deep"),
+        ("basic_auth_users: {a: 2026-13-45}", "is not valid YAML"),
+        ("basic_auth_users: {a: !!bool plain}", "is not valid YAML"),
+        ("basic_auth_users: {a: !!timestamp plain}", "is not valid YAML"),
+        ("basic_auth_users: {a: *plain}", "line 1: found undefined alias"),
+        ("basic_auth_users: {a: !plain x}", "could not determine a constructor for the tag"),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path: Path, content: object, why: str) -> None:

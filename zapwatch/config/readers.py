@@ -134,6 +134,11 @@ def is_nested_too_deep(text: bytes) -> bool:
     return False
 
 
+_ALIAS_OR_TAG = re.compile(r"\b(alias|tag|tag handle) '.*'", re.DOTALL)
+# What PyYAML raises at values such as 2026-13-45, 0x_ and !!bool x.
+_BAD_VALUES = ValueError, LookupError, AttributeError
+
+
 class UniqueKeys(yaml.constructor.BaseConstructor):
     """Part of a YAML loader: a key that is there twice is an error."""
 
@@ -141,8 +146,9 @@ class UniqueKeys(yaml.constructor.BaseConstructor):
         """Return the mapping; raise yaml.MarkedYAMLError."""
         made = super().construct_mapping(node, deep)
         if len(made) < len(node.value):
-            names = [key.value for key, _ in node.value]
-            twice = next(key for i, (key, _) in enumerate(node.value) if key.value in names[:i])
+            # Not the texts: yes and true are one key, as are 1 and 0x1.
+            names = [self.construct_object(key) for key, _ in node.value]
+            twice = next(key for i, (key, _) in enumerate(node.value) if names[i] in names[:i])
             problem = f"the key {twice.value!r} is there twice"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=twice.start_mark)
         return made
@@ -169,8 +175,10 @@ def read_yaml(setting: str, path: Path, loader: type[Any] = yaml.SafeLoader) -> 
             if is_syntax
             else ""
         )
-        raise SettingsError(f"{setting}: {path}{where}: {error.problem}{hint}") from None
-    except (yaml.YAMLError, RecursionError):
+        # A secret without quotes that begins with * or ! is taken for the name of one.
+        problem = _ALIAS_OR_TAG.sub(r"\1", str(error.problem))
+        raise SettingsError(f"{setting}: {path}{where}: {problem}{hint}") from None
+    except (yaml.YAMLError, RecursionError, *_BAD_VALUES):
         raise SettingsError(f"{setting}: {path} is not valid YAML") from None
 
 
