@@ -91,7 +91,8 @@ _BACKLOG = 1024  # connections that wait for accept()
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # open files of a program besides its connections
 _END_SECONDS = 1  # for requests in progress at shutdown
-_LINGER_SECONDS = 1.0  # for the rest of a refused body: who is reset may not see the answer
+_LINGER_SECONDS = 1.0  # for the rest of a refused body
+_LINGER_BYTES = 1024 * 1024
 _HEALTH = "/-/healthy"
 _METRICS = "/metrics"
 _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all incomplete bodies together
@@ -228,10 +229,7 @@ class Front:
         # Otherwise granian sets its own name.
         protocol.response_bytes(answer.status, [*answer.headers, ("server", "")], answer.body)
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            with suppress(TimeoutError, RSGIProtocolClosed, RSGIProtocolError):
-                async with asyncio.timeout(_LINGER_SECONDS):
-                    async for _ in protocol:
-                        pass
+            await _drop_rest(protocol)
 
     async def _answer(self, scope: Any, protocol: Any) -> Answer:
         headers = list(scope.headers.items())
@@ -563,6 +561,17 @@ def json_answer(status: int, body: Mapping[str, object], *headers: tuple[str, st
     content = json.dumps(body).encode() + b"\n"
     about = ("Content-Type", "application/json"), ("Content-Length", str(len(content)))
     return Answer(status, [*SECURITY_HEADERS.items(), *about, *headers], content)
+
+
+async def _drop_rest(protocol: Any) -> None:
+    """Read the rest of a refused body: a sender that is reset may not see the answer."""
+    left = _LINGER_BYTES
+    with suppress(TimeoutError, RSGIProtocolClosed, RSGIProtocolError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            async for chunk in protocol:
+                left -= len(chunk)
+                if left < 0:
+                    break
 
 
 def _refusal(status: HTTPStatus, error: str | None = None, *headers: tuple[str, str]) -> Answer:

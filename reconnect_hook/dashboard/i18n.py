@@ -439,10 +439,14 @@ def step_words(step: AttemptStep) -> LazyString | str:
 
 AUDIT_DETAILS = frozenset(
     {
+        N_("Evolution has no message of this instance: DATABASE_SAVE_DATA_NEW_MESSAGE is off?"),
+        N_("Whapi has not reported its own name of this channel"),
         N_("another program continues it"),
+        N_("messages at most are compared"),
         N_("messages are from a time without data in the log or the store"),
         N_("messages have arrived that the gateway does not list: does it store them?"),
         N_("messages may still be delivered by the gateway"),
+        N_("messages of a chat are listed, and no older ones"),
         N_("the gateway has it no more"),
         N_("the gateway lists messages without an id or a direction"),
         N_("the gateway lists messages without their time"),
@@ -450,7 +454,10 @@ AUDIT_DETAILS = frozenset(
         N_("the gateway lists no such channel"),
         N_("the gateway repeats a page of its list"),
         N_("the program that sent it ended before the answer"),
+        N_("the session does not open one of its chats"),
         N_("the session is down, and only its page has messages"),
+        N_("the session's config.gows.storage.messages is off: WAHA keeps none of them"),
+        N_("the session's config.noweb.store is off: WAHA keeps none of its messages"),
         N_("the session's page has loaded no chat yet"),
         N_("the webhook does not take them"),
         N_("there is no message log, and no events are taken"),

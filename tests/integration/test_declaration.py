@@ -452,7 +452,7 @@ _MANY = [*_FEW, _message(-1)]
         (_CHATS, {2: [_message(1, id="#")]}, set(), "without an id or a direction"),
         (_CHATS, {2: [_FEW[0], _message(1, id="#")], 8: _FEW}, {"A0", "A1", "A2"}, "without an id"),
         (_CHATS, {2: [_message(1, at=None)]}, set(), "without their time"),
-        (_CHATS, {2: _FEW[1:], 8: _FEW[1:]}, {"A1", "A2"}, "of a chat, no more than 2 messages"),
+        (_CHATS, {2: _FEW[1:], 8: _FEW[1:]}, {"A1", "A2"}, "2 messages of a chat are listed"),
         (_CHATS, {2: {}}, None, "JSON without a list at @"),
         ({}, {}, None, "JSON without a list at chats"),
     ],

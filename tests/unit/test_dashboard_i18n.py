@@ -98,6 +98,11 @@ def test_the_translated_details_of_audits_are_those_that_are_written() -> None:
     folders = [Path(reconnect_hook.__file__).parent, Path(gateways.__file__).parent]
     source = "".join(file.read_text() for folder in folders for file in folder.glob("*.py"))
     assert [text for text in i18n.AUDIT_DETAILS if text not in source] == []
+    read = "".join(file.read_text() for file in folders[1].glob("*.py"))
+    places = r"(?:ChatError\(|cannot_know=|self\.why = )"
+    written = re.findall(places + r'f?"(?:\{[^}]*\} )?([^"]+)"', read)
+    assert len(written) > 5
+    assert set(written) <= i18n.AUDIT_DETAILS
 
 
 # What the pages of docs/ quote as *a name* or "a name": of WhatsApp, Evolution and the services

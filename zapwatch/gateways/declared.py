@@ -297,7 +297,8 @@ class DeclaredGateway(Gateway):
                     raise Failure(f"JSON without a list at {wanted}")
                 if (rows and rows == last) or offset >= _MOST_PAGES * limit:
                     if chat:  # the other chats may be complete
-                        raise ChatError(f"of a chat, no more than {len(rows)} messages are listed")
+                        count = len(rows)
+                        raise ChatError(f"{count} messages of a chat are listed, and no older ones")
                     raise Failure("the gateway's list has no end")
             last = rows
             yield rows

@@ -251,7 +251,7 @@ class _Reading:
             ids = {entry.id for entry in page if entry.id is not None}
             self._take(page)
             if self.count > MOST_MESSAGES or number > _MOST_PAGES:
-                self.why = f"there are more than {MOST_MESSAGES} messages"
+                self.why = f"{MOST_MESSAGES} messages at most are compared"
                 return
             if ids and ids <= before:
                 self.why = "the gateway repeats a page of its list"

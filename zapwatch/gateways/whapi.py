@@ -248,7 +248,7 @@ class WhapiGateway(Gateway):
 
         received = read_pages(entries(), wanted)
         if not listed and not received.cannot_know:
-            return Received(cannot_know="Whapi lists no message of this channel, new or old")
+            return Received(cannot_know="the gateway lists no message of this channel, new or old")
         about = {
             "event": {"type": "messages", "event": "post"},
             "channel_id": self._aliases.get(key),
