@@ -225,7 +225,9 @@ def _decide_absent(
         return MakeCall(Step.CREATE)  # its leader died between the two calls
     if row.restarting:
         return _call_or_wait(row, gateway, policy, now, MakeCall(Step.CREATE), None)
-    if row.intent is Intent.PROBE:
+    # The row of a paused channel stays, and is rechecked each hour.
+    is_kept = row.intent is Intent.RECHECK and row.is_paused(now)
+    if row.intent is Intent.PROBE or is_kept:
         return Close(Channel(row.channel, Status.UNKNOWN), well=False)
     return End(Outcome.UNKNOWN_CHANNEL, retries=False)
 

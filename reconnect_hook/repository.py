@@ -540,7 +540,8 @@ def recheck_drops(database: Database, name: str) -> None:
 
     def work(connection: sa.Connection, at: float) -> None:
         mine = sa.update(channel).where(row.gateway == name, *waits, has_episode)
-        connection.execute(mine.values(intent=int(Intent.RECHECK), next_at=at))
+        recheck = {"intent": int(Intent.RECHECK), "cause": row.last_cause, "next_at": at}
+        connection.execute(mine.values(recheck))
 
     database.transact_at(work)
 

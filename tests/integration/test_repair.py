@@ -497,6 +497,38 @@ class TestAnAlertThatIsLost:
         assert not world.value("whatsapp_reconnect_consecutive_failures", **labels)
         assert len(world.gateway.calls) == calls
 
+    def test_of_a_paused_channel_that_is_gone_the_log_has_no_line_each_hour(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make()
+        world.gateway.answer = QrKind.QR
+        world.put("loja", Status.DISCONNECTED)
+        world.repair()
+        world.hook.actions.pause("loja", None)
+        del world.gateway.statuses["loja"]
+        for _ in range(3):
+            world.skip(3600)
+            world.run(10)
+        assert world.outcomes() == ["qr_required"]
+        row = world.row()
+        assert row is not None
+        assert (row.is_open, row.attempts) == (False, 1)
+
+    def test_the_line_about_the_end_has_the_reason_of_the_drop(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make()
+        world.gateway.answer = QrKind.QR
+        world.put("loja", Status.DISCONNECTED)
+        world.repair()
+        world.put("loja")
+        world.message("loja")
+        world.alert("loja", RepairCause.SUSPECT)
+        world.run(100)
+        world.skip(3600)
+        world.run(10)
+        assert "reason=disconnected action=none outcome=recovered" in world.lines()[-1]
+
     def test_that_a_silent_one_is_listed_as_connected_proves_nothing(
         self, make: Callable[..., World]
     ) -> None:
