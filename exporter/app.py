@@ -20,8 +20,9 @@ from flask import Flask, Response, jsonify, request
 
 from zapwatch.clock import Clock
 from zapwatch.config import Report
-from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle, token_in
+from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import Gateway
+from zapwatch.http import token_in
 from zapwatch.messages.message import EventError, Message, parse_event
 from zapwatch.metrics import MetricsPage
 from zapwatch.server import health

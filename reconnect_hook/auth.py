@@ -17,7 +17,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from werkzeug.wsgi import get_host
 
 from zapwatch.clock import Clock
-from zapwatch.front import WAIT_SECONDS, LoginThrottle, token_in
+from zapwatch.front import WAIT_SECONDS, LoginThrottle
+from zapwatch.http import token_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -124,15 +124,6 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def token_in(header: str) -> str | None:
-    """Return the token in an Authorization header: a bearer token, or any user's Basic password."""
-    scheme, _, rest = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
-    given = Authorization.from_header(header) if header.isascii() else None
-    return (given.password or "") if given is not None and given.type == "basic" else None
-
-
 class LoginThrottle:
     """Counts wrong tokens by address, in bounded memory; thread-safe.
 

@@ -126,6 +126,19 @@ def basic_credentials(pair: str) -> str:
     return base64.b64encode(pair.encode(errors="surrogatepass")).decode()
 
 
+def token_in(header: str) -> str | None:
+    """Return the token in an Authorization header: a bearer token, or any user's Basic password."""
+    scheme, _, given = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(given).decode().partition(":")[2]
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
     """TLS trust and HTTP Basic credentials for one server."""
