@@ -474,14 +474,20 @@ class TestOldNews:
 class TestAnAlertThatIsLost:
     """Alertmanager sends no resolved alert that it holds back or has forgotten."""
 
-    @pytest.mark.parametrize("answer", [QrKind.QR, QrKind.ACCEPTED])
-    def test_a_channel_that_is_back_is_found_within_an_hour(
-        self, make: Callable[..., World], answer: QrKind
-    ) -> None:
+    @staticmethod
+    def dropped(make: Callable[..., World], answer: QrKind = QrKind.QR) -> World:
+        """Return a world whose channel has dropped, and whose repair did not bring it back."""
         world = make()
         world.gateway.answer = answer
         world.put("loja", Status.DISCONNECTED)
         world.repair()
+        return world
+
+    @pytest.mark.parametrize("answer", [QrKind.QR, QrKind.ACCEPTED])
+    def test_a_channel_that_is_back_is_found_within_an_hour(
+        self, make: Callable[..., World], answer: QrKind
+    ) -> None:
+        world = self.dropped(make, answer)
         world.run(1500)
         calls, lists = len(world.gateway.calls), world.gateway.lists
         world.skip(3600)
@@ -500,10 +506,7 @@ class TestAnAlertThatIsLost:
     def test_of_a_paused_channel_that_is_gone_the_log_has_no_line_each_hour(
         self, make: Callable[..., World]
     ) -> None:
-        world = make()
-        world.gateway.answer = QrKind.QR
-        world.put("loja", Status.DISCONNECTED)
-        world.repair()
+        world = self.dropped(make)
         world.hook.actions.pause("loja", None)
         del world.gateway.statuses["loja"]
         for _ in range(3):
@@ -517,10 +520,7 @@ class TestAnAlertThatIsLost:
     def test_the_line_about_the_end_has_the_reason_of_the_drop(
         self, make: Callable[..., World]
     ) -> None:
-        world = make()
-        world.gateway.answer = QrKind.QR
-        world.put("loja", Status.DISCONNECTED)
-        world.repair()
+        world = self.dropped(make)
         world.put("loja")
         world.message("loja")
         world.alert("loja", RepairCause.SUSPECT)
