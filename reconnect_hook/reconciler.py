@@ -56,6 +56,7 @@ _POLL_SECONDS = 1.0  # with a lead
 _BURST_SECONDS = 0.05  # the shortest, also in an alert storm
 _STATE_SECONDS = 2.0  # for returning the leads at the end
 _PRUNE_SECONDS = 3600.0
+_PRUNE_AGAIN_SECONDS = 60.0  # after a statement that failed
 _LONGEST_HORIZON = 3600.0  # most seconds of messages that a look reads
 _QUERY_FORGOTTEN = 600.0  # seconds after which a failed query no longer counts
 
@@ -341,7 +342,7 @@ class Scheduler:
         self._stopped = False
         self._alerted = True
         self._polled_at = -inf
-        self._pruned_at = SETTLED_SECONDS - _PRUNE_SECONDS
+        self._prune_at = SETTLED_SECONDS
         self._thread: threading.Thread | None = None
 
     def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
@@ -458,11 +459,11 @@ class Scheduler:
             self._ended.notify_all()
 
     def _prune_if_due(self, reconcilers: Collection[GatewayReconciler]) -> None:
-        if self._clock.monotonic() < self._pruned_at + _PRUNE_SECONDS:
+        if self._clock.monotonic() < self._prune_at:
             return
-        self._pruned_at = self._clock.monotonic()
+        self._prune_at = self._clock.monotonic() + _PRUNE_AGAIN_SECONDS
         if prune_records(self._database) or prune_echoes(self._database):
-            self._pruned_at = -inf  # the next step deletes the next chunk
+            self._prune_at = -inf  # the next step deletes the next chunk
             return
         prune_links(self._database)
         for one in reconcilers:
@@ -472,3 +473,4 @@ class Scheduler:
                 of = (self._database, one.name, one.listed.channels, ago)
                 one.forget_channels(prune_rows(*of))
                 prune_audits(*of)
+        self._prune_at = self._clock.monotonic() + _PRUNE_SECONDS

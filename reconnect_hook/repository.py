@@ -386,8 +386,12 @@ class Lead:
         mine = {"epoch": self.epoch, "holder": self._holder}
 
         def fenced(connection: sa.Connection, at: float) -> _T:
-            before = (gateway.c[name] == value for name, value in self._before.items())
-            lead = sa.update(gateway).where(gateway.c.gateway == self._name, *before)
+            # The commit of the write before may not have been confirmed.
+            states = (
+                sa.and_(*(gateway.c[name] == value for name, value in state.items()))
+                for state in (self._before, mine)
+            )
+            lead = sa.update(gateway).where(gateway.c.gateway == self._name, sa.or_(*states))
             lease = {**mine, "lease_until": at + LEASE_SECONDS}
             if connection.execute(lead.values(lease)).rowcount != 1:
                 raise LostLeadError

@@ -503,6 +503,20 @@ class TestAnAlertThatIsLost:
         assert not world.value("whatsapp_reconnect_consecutive_failures", **labels)
         assert len(world.gateway.calls) == calls
 
+    def test_a_statement_that_fails_before_delays_that_by_a_minute(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = self.dropped(make)
+        world.put("loja")
+        with world.hook.database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE missed_message RENAME TO locked")
+        world.skip(3600)
+        world.run(10)
+        with world.hook.database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE locked RENAME TO missed_message")
+        world.run(70)
+        assert world.outcomes()[-1] == "recovered"
+
     def test_of_a_paused_channel_that_is_gone_the_log_has_no_line_each_hour(
         self, make: Callable[..., World]
     ) -> None:

@@ -474,7 +474,7 @@ def test_a_repair_does_not_wait_for_a_clock_that_was_put_back(make: Callable[...
     assert world.outcomes("loja") == ["reconnected"]
 
 
-def _sever(world: World, step: Step) -> list[Phase]:
+def _sever(world: World, step: Step | None) -> list[Phase]:
     """Lose the answer to the first commit of each phase of a step, and return these phases."""
     database = world.hook.database
     write = database.write
@@ -492,6 +492,15 @@ def _sever(world: World, step: Step) -> list[Phase]:
 
     database.write = severed  # type: ignore[method-assign]
     return lost
+
+
+def test_a_lead_that_was_taken_without_knowing_it_is_kept(make: Callable[..., World]) -> None:
+    world = make(hooks=1)
+    _drop(world, "loja")
+    lost = _sever(world, None)
+    world.run(LEASE_SECONDS / 2)
+    assert lost == [Phase.IDLE]
+    assert world.outcomes("loja") == ["reconnected"]
 
 
 def test_what_was_claimed_without_knowing_it_is_claimed_again(make: Callable[..., World]) -> None:
