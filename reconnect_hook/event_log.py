@@ -70,18 +70,24 @@ class EventLog:
         # Opened each time, since events are rare and logrotate may have moved the file. A single
         # unbuffered write does not mix with those of other processes.
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(_open(self._path), "ab", buffering=0) as file:
+        file = _open(self._path)
+        try:
             while lines:
-                written = file.write(b"".join(lines))
+                written = os.write(file, b"".join(lines))
                 while lines and written >= len(lines[0]):
                     written -= len(lines.pop(0))
                 if written:
                     lines[0] = lines[0][written:]
+        finally:
+            os.close(file)
 
 
 def _open(path: Path) -> int:
-    """Open the file for appending; a new one is readable by owner and group only."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
+    """Open the file for appending; a new one is readable by owner and group only.
+
+    It may be a pipe: the state's transaction must not wait for its reader.
+    """
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _MODE)
 
 
 def format_event(at: datetime, values: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import os
 import re
 import threading
 from pathlib import Path
@@ -163,3 +164,21 @@ def test_what_cannot_be_written_goes_to_stderr_and_no_line_is_lost(
     folder.unlink()
     log.write(number=4)
     assert (folder / "log").read_text().endswith("number=4\n")
+
+
+def test_a_pipe_that_is_not_read_blocks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(EventLogError, match="pipe: No such device or address"):
+        EventLog(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = EventLog(path)
+    log.write_all([{"number": number, "text": "x" * 500} for number in range(500)])
+    piped = os.read(reader, 1 << 20).decode()
+    os.close(reader)
+    log.write(number=500)
+    assert "Resource temporarily unavailable" in caplog.messages[0]
+    assert "No such device or address" in caplog.messages[-1]
+    assert piped.count("\n") + len(caplog.messages) == 501
