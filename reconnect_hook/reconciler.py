@@ -51,6 +51,7 @@ _log = logging.getLogger("reconnect_hook")
 LIST_PAUSE_SECONDS = 1.0
 """Shortest pause between two lists; slower lists are read less often."""
 
+_COUNTED_PAUSE_SECONDS = 5.0  # the same with a request budget, which a start must not use up
 _IDLE_SECONDS = 2.0  # between two polls without a lead here
 _POLL_SECONDS = 1.0  # with a lead
 _BURST_SECONDS = 0.05  # the shortest, also in an alert storm
@@ -94,7 +95,9 @@ class GatewayReconciler:
         *,
         clock: Clock,
         beside: Beside | None = None,
+        is_counted: bool = False,
     ) -> None:
+        """``is_counted``: the gateway has a request budget, so its list is read less often."""
         self.name = name
         self.failed_list: GatewayError | None = None
         """Why the last list failed, None if it did not."""
@@ -113,6 +116,7 @@ class GatewayReconciler:
         self._clock = clock
         self._beside = beside
         self._stopping = False
+        self._is_counted = is_counted
         self._list_seconds = 0.0
         # Times are of the monotonic clock.
         self._answered_at = -inf
@@ -219,13 +223,19 @@ class GatewayReconciler:
             return False
         return self._due_at == inf or self._clock.monotonic() < self._rests_until
 
+    @property
+    def _list_pause(self) -> float:
+        """The pause between two lists in seconds."""
+        shortest = _COUNTED_PAUSE_SECONDS if self._is_counted else LIST_PAUSE_SECONDS
+        return max(shortest, self._list_seconds)
+
     def _next_look(self) -> float:
         """Return the earliest time of the next look, infinite during one and without open rows."""
         if self._looking or self._stopping:
             return inf
         if self.given:
             return self._rests_until
-        pause = max(LIST_PAUSE_SECONDS, self._list_seconds)
+        pause = self._list_pause
         if self._is_tripped and self._workers.calls:
             pause = max(pause, ROUND_SECONDS)  # nothing else is called before the trial has ended
         return max(self._due_at, self._answered_at + pause, self._rests_until)
@@ -284,7 +294,7 @@ class GatewayReconciler:
             keys = self._write(judge).remaining
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:
-        longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
+        longest = 3 * self._list_pause + 1
         if self._clock.monotonic() - self._asked_at > longest:
             self._recorder.ready = []
         self._write(partial(self._recorder.record, answers))

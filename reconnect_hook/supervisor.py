@@ -137,6 +137,7 @@ class GatewayController:
             clock=clock,
             # A check may end during an audit or delivery, whose claim would then block the next.
             beside=None if asked_by is AskedBy.CHECK else Beside(self.auditor, self.replayer),
+            is_counted=gateway.requests_per_month is not None,
         )
         self.actions = OperatorActions(database, name, self.writer, scheduler.wake)
 

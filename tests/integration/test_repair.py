@@ -556,6 +556,16 @@ class TestAnAlertThatIsLost:
         assert world.gateway.lists == 1
 
 
+def test_a_start_at_a_gateway_with_a_request_budget_costs_few_lists(
+    make: Callable[..., World],
+) -> None:
+    world = make(is_counted=True)
+    world.put(status=Status.DISCONNECTED)
+    world.gateway.on_call = lambda _, name: world.later(45.0, lambda: world.put(name))
+    assert world.repair().outcome == "reconnected"
+    assert world.gateway.lists <= 11
+
+
 class TestManyChannels:
     def test_one_list_serves_a_round(self, make: Callable[..., World]) -> None:
         world = make(list_takes=2.0)

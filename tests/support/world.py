@@ -308,6 +308,8 @@ class Options:
     allow_restart: bool = False
     keeps_channel: bool = False
     can_query: bool = False
+    is_counted: bool = False
+    """Whether the gateway has a request budget."""
     has_messages: bool = True
     compares: bool = False
     """Whether probes compare the gateway's messages with the arrived ones."""
@@ -395,6 +397,7 @@ class WorldHook:
             self.metrics.of(GATEWAY),
             clock=world.clock,
             beside=Beside(self.auditor, self.replayer),
+            is_counted=options.is_counted,
         )
         add_gateways(self.database, [GATEWAY])
         self.scheduler.add([self.reconciler])

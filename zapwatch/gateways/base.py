@@ -280,8 +280,8 @@ class RequestBudget:
         """Take one request from the budget; return false if none is left."""
         return True
 
-    def spares(self, requests: int) -> bool:  # noqa: ARG002
-        """Whether this many requests are left for work other than repairs."""
+    def spares(self, requests: int, part: float = 0.5) -> bool:  # noqa: ARG002
+        """Whether this part of the burst remains after this many requests."""
         return True
 
     def listed(self, requests: int, ask: Callable[[], _List]) -> _List:  # noqa: ARG002
@@ -506,10 +506,7 @@ class Gateway(ABC):
         started = time.monotonic()
         reason: GatewayErrorKind | None = None
         try:
-            if operation is Operation.MESSAGES and not self._budget.spares(1):
-                raise Failure(  # noqa: TRY301 - it is handled as one of the block
-                    "requests_per_month is kept for repairs", GatewayErrorKind.LIMIT
-                )
+            self._check_budget(operation)
             yield calls
         except Failure as failure:
             reason = failure.reason
@@ -529,6 +526,16 @@ class Gateway(ABC):
             raise
         finally:
             self._observe(operation, time.monotonic() - started, reason)
+
+    def _check_budget(self, operation: Operation) -> None:
+        """Raise Failure if what is left of the budget is kept for other calls."""
+        if operation is Operation.MESSAGES and not self._budget.spares(1):
+            raise Failure("requests_per_month is kept for repairs", GatewayErrorKind.LIMIT)
+        # The lists of a repair that waits would use up in minutes what calls and QR codes need.
+        if operation is Operation.LIST and not self._budget.spares(self._list_requests, 0.4):
+            raise Failure(
+                "requests_per_month is kept for calls and QR codes", GatewayErrorKind.LIMIT
+            )
 
     @abstractmethod
     def list_channels(self) -> ChannelList:

@@ -62,11 +62,11 @@ class CallBudget(RequestBudget):
             self._left -= 1
             return True
 
-    def spares(self, requests: int) -> bool:
-        """Whether half of the burst remains after this many requests."""
+    def spares(self, requests: int, part: float = 0.5) -> bool:
+        """Whether this part of the burst remains after this many requests."""
         with self._lock:
             self._refill()
-            return self._left - requests >= self._most / 2
+            return self._left - requests >= self._most * part
 
     def _refill(self) -> None:
         now = self._clock.monotonic()
