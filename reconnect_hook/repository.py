@@ -417,7 +417,6 @@ class Lead:
 
         with suppress(LostLeadError):
             self.write(work)
-        self._before = {"epoch": None}
 
 
 def next_look(connection: sa.Connection, name: str) -> int:
