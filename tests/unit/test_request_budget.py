@@ -151,16 +151,21 @@ def test_an_audit_leaves_the_repairs_what_they_need() -> None:
 
 def test_lists_leave_the_calls_and_qr_codes_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a repair waits, or is verified, its lists would use up in minutes what is left."""
-    budget = CallBudget(_PER_MONTH, HandMovedClock())
+    clock = HandMovedClock()
+    budget = CallBudget(_PER_MONTH, clock)
     named = [NamedChannel("loja", "a-token")]
     gateway = WhapiGateway("http://127.0.0.1:9", "", channels=named, budget=budget)
     body = b'{"status": {"text": "ERROR"}}'
     answer = GatewayResponse(200, "application/json", body)
     monkeypatch.setattr(gateway._http, "request", lambda *_, **__: answer)
-    for _ in range(15):
-        gateway.list_channels()
-    with pytest.raises(GatewayError, match="requests_per_month is kept for calls") as caught:
-        gateway.list_channels()
-    assert caught.value.reason is GatewayErrorKind.LIMIT
-    for _ in range(5):
-        gateway.reconnect(Channel("loja", Status.DISCONNECTED), silent=False)
+    for lists in (15, 1):
+        for _ in range(lists):
+            gateway.list_channels()
+        with pytest.raises(GatewayError, match="requests_per_month is kept for calls") as caught:
+            gateway.list_channels()
+        assert caught.value.reason is GatewayErrorKind.LIMIT
+        # Without a list for some hours, one may use the rest.
+        while budget.take():
+            pass
+        clock.forward(6.5 * 3600)
+    gateway.reconnect(Channel("loja", Status.DISCONNECTED), silent=False)

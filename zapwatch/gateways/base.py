@@ -280,8 +280,12 @@ class RequestBudget:
         """Take one request from the budget; return false if none is left."""
         return True
 
-    def spares(self, requests: int, part: float = 0.5) -> bool:  # noqa: ARG002
-        """Whether this part of the burst remains after this many requests."""
+    def spares(self, requests: int) -> bool:  # noqa: ARG002
+        """Whether this many requests are left for work other than repairs."""
+        return True
+
+    def may_list(self, requests: int) -> bool:  # noqa: ARG002
+        """Whether a list may cost this many requests now."""
         return True
 
     def listed(self, requests: int, ask: Callable[[], _List]) -> _List:  # noqa: ARG002
@@ -531,8 +535,7 @@ class Gateway(ABC):
         """Raise Failure if what is left of the budget is kept for other calls."""
         if operation is Operation.MESSAGES and not self._budget.spares(1):
             raise Failure("requests_per_month is kept for repairs", GatewayErrorKind.LIMIT)
-        # The lists of a repair that waits would use up in minutes what calls and QR codes need.
-        if operation is Operation.LIST and not self._budget.spares(self._list_requests, 0.4):
+        if operation is Operation.LIST and not self._budget.may_list(self._list_requests):
             raise Failure(
                 "requests_per_month is kept for calls and QR codes", GatewayErrorKind.LIMIT
             )

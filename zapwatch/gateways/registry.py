@@ -25,6 +25,7 @@ _List = TypeVar("_List")
 MONTH_SECONDS = 30 * 86400.0
 _FOR_LISTS = 0.75
 _AT_ONCE = 0.1  # burst, as a part of the month's calls
+_FOR_CALLS = 0.4  # part of the burst that lists leave to calls and QR codes
 _UNSENT = ("connection", "tls")  # reasons of errors before a request was sent
 
 ADAPTERS: Mapping[str, type[Gateway]] = {
@@ -50,7 +51,7 @@ class CallBudget(RequestBudget):
         self._most = calls * _AT_ONCE
         self._per_second = calls * (1 - _AT_ONCE) / MONTH_SECONDS
         self._left = self._most
-        self._at = self._clock.monotonic()
+        self._at = self._listed_at = self._clock.monotonic()
         self._lock = threading.Lock()
 
     def take(self) -> bool:
@@ -62,11 +63,24 @@ class CallBudget(RequestBudget):
             self._left -= 1
             return True
 
-    def spares(self, requests: int, part: float = 0.5) -> bool:
-        """Whether this part of the burst remains after this many requests."""
+    def spares(self, requests: int) -> bool:
+        """Whether half of the burst remains after this many requests."""
         with self._lock:
             self._refill()
-            return self._left - requests >= self._most * part
+            return self._left - requests >= self._most / 2
+
+    def may_list(self, requests: int) -> bool:
+        """Whether calls and QR codes can spare a list; else lists get half of what is refilled.
+
+        The lists of a repair that waits would use up the burst in minutes.
+        """
+        with self._lock:
+            self._refill()
+            has_rested = self._at - self._listed_at >= 2 * requests / self._per_second
+            if self._left - requests < (0 if has_rested else self._most * _FOR_CALLS):
+                return False
+            self._listed_at = self._at
+            return True
 
     def _refill(self) -> None:
         now = self._clock.monotonic()
