@@ -49,7 +49,7 @@ An older message that arrives for the first time was held back by WhatsApp or by
 
 @dataclass(slots=True)
 class _Box:
-    """One gateway's messages that wait to be written, and its counters; all by channel key."""
+    """One gateway's messages that wait to be written, by message key; counters by channel key."""
 
     stored: frozenset[str] | None = None
     """Channels listed before the program's start, once read; they count until the first list."""
@@ -63,7 +63,7 @@ class _Box:
     echoes: dict[str, str] = field(default_factory=dict)
     """Each token with the channel that received it."""
     ids: set[tuple[str, str]] = field(default_factory=set)
-    """Channel key and WhatsApp's id of each received message."""
+    """Message key and WhatsApp's id of each received message."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
@@ -73,11 +73,11 @@ class _Box:
         Always False until a list has been read.
         """
         self.events += 1
-        message = replace(message, key=self.names.key_of(message.key))
+        message = replace(message, key=self.names.message_key_of(message.key))
         if message.readable:
             self._note_readable(message, now)
         elif message.key in self.listed and not self._is_known(message):
-            self.undecryptable[message.key] += 1
+            self.undecryptable[self.names.key_of(message.key)] += 1
         return bool(self.listed) and message.key not in self.listed
 
     def _note_readable(self, message: Message, now: float) -> None:
@@ -103,7 +103,7 @@ class _Box:
             return
         if repeated:
             return
-        self.counts[key, message.direction] += 1
+        self.counts[self.names.key_of(key), message.direction] += 1
         # At the message's own time: the hours show the channel's usual traffic.
         hour, second = divmod(message.at, 3600)
         place = key, int(hour)
@@ -127,12 +127,12 @@ class _Box:
         return False
 
     def rename(self) -> None:
-        """Change the keys of all that came before the first list."""
-        key_of = self.names.key_of
+        """Change the keys of what came under a name that was not listed yet."""
+        own, key_of = self.names.key_of, self.names.message_key_of
+        by_key = rekeyed(self.counts, lambda one: (own(one[0]), one[1]), operator.add)
+        self.counts = Counter(by_key)
         self.last = rekeyed(self.last, key_of, Last.join)
         self.minutes = rekeyed(self.minutes, lambda one: (key_of(one[0]), one[1]), Minutes.join)
-        by_key = rekeyed(self.counts, lambda one: (key_of(one[0]), one[1]), operator.add)
-        self.counts = Counter(by_key)
         self.echoes = {token: key_of(name) for token, name in self.echoes.items()}
         self.ids = {(key_of(name), id_) for name, id_ in self.ids}
 
@@ -216,7 +216,7 @@ class Inbox:
         keys = frozenset(key for one in channels for key in (one.key, one.message_key))
         with self._lock:
             box.channels, box.names = channels, Names(channels)
-            if keys and not box.listed:
+            if not keys <= box.listed:
                 box.rename()
             if keys != box.listed:
                 box.listed = keys

@@ -68,10 +68,10 @@ class DeliveryCheck:
             arrives, read_until = False, newest.at
         if not arrives:
             late = {one.id for one in received.messages if one.at >= newest.at}
-            key = channel.message_key
-            delivered = self._messages.delivered([key], max(read_until, newest.at))
+            delivered = self._messages.delivered([channel], max(read_until, newest.at))
             # A later arrival shows that delivery works; a single loss is left to audits.
-            arrives = key in delivered.heard or bool(delivered.among(key, late))
+            found = delivered.among(channel.key, late)
+            arrives = channel.key in delivered.heard or bool(found)
             if not arrives and any(a <= newest.at <= b for a, b in delivered.gaps):
                 return Comparison(None, "nothing is known of what arrived then", newest.at)
             with self._lock:

@@ -570,8 +570,8 @@ class MessageAuditor:
         since = min((moment for _, moment in wanted), default=until)
         try:
             # Read first, so that the lists need not be kept for the comparison.
-            keys = [one.message_key for one, _ in wanted]
-            delivered = self._messages.delivered(keys, since, go_on)
+            channels = [channel for channel, _ in wanted]
+            delivered = self._messages.delivered(channels, since, go_on)
         except MessageLogError as error:
             unread = Audit(AuditResult.UNKNOWN, why=str(error), failed=True)
             yield from ((channel, unread) for channel, _ in wanted)
@@ -589,8 +589,8 @@ class MessageAuditor:
         go_on: Callable[[], None],
     ) -> Audit:
         """Compare a channel's messages with those that arrived."""
-        key = channel.message_key
-        missing, again = self.repository.recorded(channel.key, since)
+        key = channel.key
+        missing, again = self.repository.recorded(key, since)
 
         def absent(ids: Collection[str]) -> Collection[str]:
             go_on()

@@ -383,8 +383,8 @@ class MessageReplayer:
             go_on()
             return set(left).intersection(ids)
 
-        delivered = run.messages.delivered([channel.message_key], since, go_on)
-        arrived = delivered.among(channel.message_key, batch)
+        delivered = run.messages.delivered([channel], since, go_on)
+        arrived = delivered.among(channel.key, batch)
         if arrived:
             self._repository.note_arrived(key, arrived)
         left = [id_ for id_ in batch if id_ not in arrived]

@@ -171,25 +171,43 @@ class Channel:
 
 
 class Names:
-    """Channels by their names in log and events."""
+    """Channels by their names in log and events, which are their aliases or their own names.
+
+    Another spelling means the only channel that is folded alike.
+    """
 
     def __init__(self, channels: Iterable[Channel] = ()) -> None:
-        self._channels = {one.message_key: one for one in channels}
+        own = {one.key: one for one in channels}
+        self._channels = own | {one.message_key: one for one in own.values()}
         self._alone: Mapping[str, str] | None = None
 
     def key_of(self, name: str) -> str:
-        """Return the message key of the channel with this name, else the name's own key.
-
-        Another spelling means the only channel that is folded alike.
-        """
+        """Return the key of the channel with this name, else the name's own key."""
         key = channel_key(name)
-        if key in self._channels:
-            return key
+        channel = self._find(key)
+        return channel.key if channel else key
+
+    def message_key_of(self, name: str) -> str:
+        """Return the message key of the channel with this name, else the name's own key."""
+        key = channel_key(name)
+        channel = self._find(key)
+        return channel.message_key if channel else key
+
+    def has_new(self, before: Names) -> bool:
+        """Whether there are names that ``before`` lacks."""
+        return not self._channels.keys() <= before._channels.keys()
+
+    def _find(self, key: str) -> Channel | None:
+        channel = self._channels.get(key)
+        if channel is not None:
+            return channel
         if self._alone is None:
             # Late, since most names are exact.
-            alone = (key for key, one in self._channels.items() if one.alias or not one.has_twin)
-            self._alone = _alone(alone)
-        return self._alone.get(folded(key)) or key
+            channels = self._channels.values()
+            self._alone = _alone(
+                {one.message_key for one in channels if one.alias or not one.has_twin}
+            )
+        return self._channels.get(self._alone.get(folded(key), ""))
 
 
 def rekeyed(

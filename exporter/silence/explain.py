@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from functools import partial
 
 from exporter.silence.model import Bounds, Learned, Model, ModelError, Thresholds, bounds_of, load
-from zapwatch.channels import Channel, Status, folded, key_meant
+from zapwatch.channels import Channel, Status, channel_key, folded, key_meant
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
@@ -36,16 +35,15 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
         except ModelError as error:
             trouble = str(error)
     known = model.channels if model else {}
-    name = key_meant(channel_id, known)
-    if name is None:
-        try:
-            name = key_meant(channel_id, {one.key for one in _listed(gateway)})
-        except MessageLogError:
-            name = channel_id
+    try:
+        # Only the gateway has the name that the log uses for a channel.
+        listed, assumed = {one.key: one for one in _listed(gateway)}, None
+    except MessageLogError:
+        listed, assumed = {}, channel_id
+    name = key_meant(channel_id, listed) or key_meant(channel_id, known) or assumed
     if name is None:
         return []
-    twins = [key for key in known if folded(key) == folded(name) and key != name]
-    channel = Channel(name, Status.UNKNOWN, has_twin=bool(twins))
+    channel = listed.get(name) or _unlisted(gateway, name, known)
     view, age = _look(settings, gateway, channel)
     last_message = view.last_message if view else {}
     threshold = Thresholds(gateway, bounds, can_query=False).of(channel, last_message, model)
@@ -64,7 +62,7 @@ def _look(
     """Return the channel's activity, None if unknown, and a line about it."""
     if gateway.messages is MessageSourceKind.ACTIVITY:
         return None, "  its activity is in the channel list, which is not read here"
-    messages = open_source(settings, gateway, partial(_listed, gateway))
+    messages = open_source(settings, gateway)
     if messages is None:
         return None, "  there is no message log"
     try:
@@ -81,8 +79,15 @@ def _look(
     return view, f"  last message {at:%a %d %b %H:%M}, {_span(age)} ago"
 
 
+def _unlisted(gateway: GatewaySettings, name: str, known: Collection[str]) -> Channel:
+    """Return a channel that the gateway does not list now."""
+    alias = next((one.id for one in gateway.channels if channel_key(one.name) == name), None)
+    twins = [key for key in known if folded(key) == folded(name) and key != name]
+    return Channel(name, Status.UNKNOWN, alias=alias, has_twin=bool(twins))
+
+
 def _listed(gateway: GatewaySettings) -> Collection[Channel]:
-    """List the channels: only the gateway has the name that the log uses for a channel."""
+    """Return the gateway's channels; raise MessageLogError."""
     client = make_gateway(gateway, observe=lambda *_: None)
     try:
         return client.list_channels().channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,19 @@ from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.messages import source as source_module
 from zapwatch.messages.event_store import EventStore, StoredMessages
-from zapwatch.messages.message import Delivered, Direction, Message, MessageLogError
+from zapwatch.messages.message import (
+    Delivered,
+    Direction,
+    Message,
+    MessageLogError,
+    make_token,
+)
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
 _WEB = "false_5500000000001@c.us_"
 _HOUR = 3600.0
+_LOJA = Channel("loja", Status.CONNECTED)
 
 
 class _Log:
@@ -49,7 +57,7 @@ class _Log:
 
     def delivered(self, hours: float = 1) -> Delivered:
         """Ask for the last hours."""
-        return self.source.delivered(["loja"], Clock().time() - hours * _HOUR)
+        return self.source.delivered([_LOJA], Clock().time() - hours * _HOUR)
 
     def arrived(self, *ids: str) -> set[str]:
         """Return which of the ids of the last hour are there."""
@@ -109,6 +117,29 @@ def test_a_whapi_row_has_an_id_for_each_message_that_came(log: _Log, preview: st
     assert log.arrived("A_1", "A2", "A3") == {"A_1", "A2"}
 
 
+def test_a_channel_is_found_by_the_name_that_the_log_uses(log: _Log) -> None:
+    loja = replace(_LOJA, alias="ABCDEF-12345")
+    echo = make_token(loja.message_key)
+    log.write({"id": "A1"}, ago=600)
+    log.write({"id": "A2", "sessionId": "ABCDEF-12345"}, ago=60)
+    log.write({"body": echo, "sessionId": "ABCDEF-12345"}, ago=60)
+    age = log.source.poll([_LOJA]).age("loja")
+    assert age is not None
+    assert age >= 600, "the list does not have the other name yet"
+    again = LogMessages(log.log, 3600, lambda: [loja])
+    again.restore(log.source.checkpoint())
+
+    for source in (log.source, again):
+        view = source.poll([loja])
+        assert view.last_message["loja"] > view.now - 600
+    assert again.recent(3600).ages.keys() == {"loja"}
+    assert again.recent(3600).echoes == {echo}
+    assert again.histories({"loja"}, lambda: None)["loja"].messages == 2
+    delivered = log.source.delivered([loja], Clock().time() - _HOUR)
+    assert set(delivered.among("loja", ["A1", "A2", "A3"])) == {"A1", "A2"}
+    assert delivered.heard == {"loja"}
+
+
 def test_rows_that_are_no_json_are_passed_over(log: _Log) -> None:
     log.write({"id": "A1"})
     for payload in ("no json", "[" * 2000 + "]" * 2000, "null", "[]"):
@@ -130,7 +161,7 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
     assert list(delivered.gaps) == []
     assert list(log.delivered(hours=0.001).heard) == []
     pauses: list[None] = []
-    log.source.delivered(["loja"], Clock().time() - _HOUR, lambda: pauses.append(None))
+    log.source.delivered([_LOJA], Clock().time() - _HOUR, lambda: pauses.append(None))
     assert len(pauses) > 1, "one for each statement"
 
 
@@ -226,7 +257,7 @@ class TestStore:
 
     def _arrived(self, store: EventStore, clock: Clock, *ids: str) -> set[str]:
         source = StoredMessages(store, "wpp", clock=clock)
-        return set(source.delivered(["Loja"], clock.time() - 60).among("Loja", ids))
+        return set(source.delivered([self._LOJA], clock.time() - 60).among("Loja", ids))
 
     def test_what_came_is_known_by_its_bare_id(self, store: EventStore) -> None:
         clock = HandMovedClock()

@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,26 @@ def test_sessions_whose_names_differ_in_case_have_their_own_messages(
     assert view.messages == {("Loja", Direction.IN): 1, ("loja", Direction.IN): 1}
     stored = StoredMessages(store, "wpp", lambda: twins, clock=clock)
     assert stored.recent(60).ages == {"Loja": 5, "loja": 9}
-    arrived = stored.delivered([one.key for one in twins], _NOW - 60).among
+    arrived = stored.delivered(twins, _NOW - 60).among
     assert [arrived(one.key, ["A1", "B1"]) for one in twins] == [{"A1"}, {"B1"}]
+
+
+def test_a_channel_is_found_by_the_name_that_events_use(store: EventStore, clock: DayClock) -> None:
+    exporter, loja = Exporter(store, clock), replace(_LOJA, alias="ABCDEF-12345")
+    exporter.take(message(_NOW - 9, "Loja 1"), message(_NOW - 5, "ABCDEF-12345", id_="A1"))
+    assert exporter.poll().age("Loja 1") == 9, "the list does not have the other name yet"
+    exporter.poll(loja)
+    exporter.take(message(key="ABCDEF-12345", readable=False))
+    view = exporter.poll(loja)
+    assert (view.age("Loja 1"), view.heard_age("Loja 1")) == (5, 5)
+    assert view.messages == {("Loja 1", Direction.IN): 2}
+    assert view.undecryptable == {"Loja 1": 1}
+    stored = StoredMessages(store, "wpp", lambda: [loja], clock=clock)
+    assert stored.recent(60).ages == {"Loja 1": 5}
+    assert stored.histories({"Loja 1"}, lambda: None)["Loja 1"].messages == 2
+    unlisted = StoredMessages(store, "wpp", clock=clock).delivered([loja], _NOW - 60)
+    assert unlisted.among("Loja 1", ["A1", "B1"]) == {"A1"}
+    assert stored.delivered([loja], _NOW - 60).heard == {"Loja 1"}
 
 
 def test_rows_of_a_checkout_whose_keys_were_folded_go_on(
@@ -139,7 +158,7 @@ def test_rows_of_a_checkout_whose_keys_were_folded_go_on(
     stored = StoredMessages(store, "wpp", lambda: [_LOJA], clock=clock)
     assert stored.poll([_LOJA]).age(_LOJA.key) == 5
     assert stored.recent(60).ages == {_LOJA.key: 5}
-    assert stored.delivered([_LOJA.key], _NOW - 60).among(_LOJA.key, ["A1", "B1"]) == {"A1"}
+    assert stored.delivered([_LOJA], _NOW - 60).among(_LOJA.key, ["A1", "B1"]) == {"A1"}
     assert stored.histories({_LOJA.key}, lambda: None)[_LOJA.key].messages == 1
 
 

@@ -32,7 +32,7 @@ from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.event_store import EventStore, StoredMessages
 from zapwatch.messages.message import parse_event
-from zapwatch.messages.source import AliasedMessages, LogMessages
+from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
 SECRET = "0123456789abcdef-not-a-real-secret"
@@ -131,7 +131,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
 
     inbox.write()
     world.gateway.births.listen(take)
-    messages = AliasedMessages(StoredMessages(store, "wpp"), (), lambda: channels)
+    messages = StoredMessages(store, "wpp", lambda: channels)
     world.means = replace(world.means, messages=messages)
 
 

@@ -266,7 +266,7 @@ class FakeMessages:
         return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
 
     def delivered(
-        self, _keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
+        self, _channels: Collection[Channel], since: float, pause: Callable[[], None] = no_pause
     ) -> Delivered:
         if self.is_down:
             raise MessageLogError("made up")

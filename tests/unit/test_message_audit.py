@@ -98,15 +98,15 @@ def test_a_message_of_two_chats_counts_once() -> None:
     assert [one.id for one in received.messages] == ["A", "B"]
 
 
-def test_an_audit_reads_log_and_gateway_by_the_name_in_events_since_the_outage() -> None:
+def test_an_audit_reads_log_and_gateway_since_the_outage() -> None:
     clock = HandMovedClock()
     asked: list[Any] = []
     since = clock.time() - 3600
-    loja = Channel("Loja 1", Status.CONNECTED, alias="ABCDEF")
+    loja = Channel("Loja 1", Status.CONNECTED)
 
-    def delivered(keys: Collection[str], begin: float, _pause: object) -> Delivered:
-        asked.append((keys, begin))
-        return Delivered(lambda key, ids: {"B"} & set(ids) if key == "ABCDEF" else (), keys)
+    def delivered(channels: Collection[Channel], begin: float, _pause: object) -> Delivered:
+        asked.append((channels, begin))
+        return Delivered(lambda key, ids: {"B"} & set(ids) if key == loja.key else (), {loja.key})
 
     def received(channel: Channel, wanted: Wanted) -> Received:
         asked.append((channel, wanted.since))
@@ -121,7 +121,7 @@ def test_an_audit_reads_log_and_gateway_by_the_name_in_events_since_the_outage()
     )
     auditor = MessageAuditor(one, one, one, one, lambda *_: None, AuditMode.OFF, clock=clock)
     [(_, audit)] = auditor.audit([(loja, since)])
-    assert asked == [(["ABCDEF"], since), (loja, since)]
+    assert asked == [([loja], since), (loja, since)]
     assert (audit.result, [message.id for message in audit.missed]) == ("missed", ["A", "C"])
 
 

@@ -425,9 +425,6 @@ class Gateway(ABC):
     starting_hint: ClassVar[str] = ""
     """Advice for people if a repair leaves a session INITIALIZING."""
 
-    has_aliases: ClassVar[bool] = False
-    """Whether log and events use other names of channels than the list."""
-
     lists_qr: ClassVar[bool] = True
     """Whether the list distinguishes sessions that wait for a scan from starting ones."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -483,18 +483,19 @@ class StoredMessages:
         )
 
     def delivered(
-        self, _keys: Collection[str], since: float, _pause: Callable[[], None] = no_pause
+        self, channels: Collection[Channel], since: float, _pause: Callable[[], None] = no_pause
     ) -> Delivered:
         """Look up ids on demand; times without a running receiver are gaps."""
         now = self._clock.time()
         stored = self._store.activity(self._gateway, 0.0)
         gaps = [(begin - _STALE_SECONDS, end) for begin, end in stored.receiver_gaps(now)]
-        names = self._names()
+        names = self._names(channels)
 
         def among(key: str, ids: Collection[str]) -> set[str]:
-            arrived, old = self._store.arrived(self._gateway, key, ids), folded(key)
+            name = names.message_key_of(key)
+            arrived, old = self._store.arrived(self._gateway, name, ids), folded(name)
             # The keys of earlier checkouts are folded.
-            if old != key and names.key_of(old) == key:
+            if old != name and names.key_of(old) == key:
                 arrived |= self._store.arrived(self._gateway, old, ids)
             return arrived
 
@@ -524,9 +525,8 @@ class StoredMessages:
         """Close the connections."""
         self._store.close()
 
-    def _names(self) -> Names:
+    def _names(self, channels: Collection[Channel] = ()) -> Names:
         # Without a list, only exact names are known.
-        try:
-            return Names(self._listed())
-        except MessageLogError:
-            return Names()
+        with suppress(MessageLogError):
+            channels = [*self._listed(), *channels]
+        return Names(channels)

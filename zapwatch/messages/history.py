@@ -49,15 +49,6 @@ class History:
             self._hours[place] |= minutes & _WHOLE
             self.messages += messages
 
-    def joined(self, other: History) -> History:
-        """Return the union of two histories that end in the same hour."""
-        both = History(self.begins + HOURS * 3600 - 1)
-        both.messages = self.messages + other.messages
-        both._hours = array(
-            "Q", (one | two for one, two in zip(self._hours, other._hours, strict=True))
-        )
-        return both
-
     def busy_minutes(self) -> list[int]:
         """Return the number of minutes with a message for each hour."""
         return [word.bit_count() for word in self._hours]

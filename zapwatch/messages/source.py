@@ -1,31 +1,21 @@
-"""Message sources: the protocol, PixelHub's log as one, aliases, and the factory."""
+"""Message sources: the protocol, PixelHub's log as one, and the factory."""
 
 from __future__ import annotations
 
 import hashlib
-import operator
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-from zapwatch.channels import (
-    MAX_ID_LENGTH,
-    Channel,
-    NamedChannel,
-    Names,
-    channel_key,
-    rekeyed,
-)
+from zapwatch.channels import MAX_ID_LENGTH, Channel, Names
 from zapwatch.clock import STEP_SECONDS, Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.db import Database, StateError, make_table
-from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import EventStore, StoredMessages
 from zapwatch.messages.history import History, read_histories
@@ -44,7 +34,8 @@ from zapwatch.messages.webhook_log import Head, MessageLog, Row
 class MessageSource(Protocol):
     """Messages of one gateway's channels; every query raises MessageLogError.
 
-    poll() and find() are for a single thread, recent() is thread-safe.
+    Keys are those of channels, whatever their names in log and events. poll() and find() are for a
+    single thread, recent() is thread-safe.
     """
 
     def poll(self, channels: Collection[Channel], /) -> ActivitySnapshot:
@@ -66,9 +57,9 @@ class MessageSource(Protocol):
         """Return the messages of the last ``seconds``."""
 
     def delivered(
-        self, keys: Collection[str], since: float, pause: Callable[[], None] = ..., /
+        self, channels: Collection[Channel], since: float, pause: Callable[[], None] = ..., /
     ) -> Delivered:
-        """Return what has arrived at the channels ``keys`` since ``since`` (Unix seconds).
+        """Return what has arrived at the channels since ``since`` (Unix seconds).
 
         ``pause`` is called between statements.
         """
@@ -143,18 +134,18 @@ class LogMessages:
         self._listed = listed
         self._clock = clock or Clock()
         self._last = LogTailer(log, lookback_seconds, clock=clock)
-        self._has_list = False
+        self._names = Names()
         self._marks = _Marks()
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read new rows; read backwards for a second for channels without a message."""
         self._learn_names(channels)
-        return self._last.poll([channel.message_key for channel in channels])
+        return self._last.poll([channel.key for channel in channels])
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read backwards until all are found or the lookback period has been read."""
         self._learn_names(channels)
-        return self._last.find([channel.message_key for channel in channels])
+        return self._last.find([channel.key for channel in channels])
 
     def checkpoint(self) -> str:
         """Return the position in the log."""
@@ -193,11 +184,11 @@ class LogMessages:
         return recent
 
     def delivered(
-        self, keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
+        self, channels: Collection[Channel], since: float, pause: Callable[[], None] = no_pause
     ) -> Delivered:
         """Read the log backwards, and keep the hashes of ids in memory."""
-        self._list_names()
-        arrived = {key: IdSet() for key in keys}
+        self._list_names(channels)
+        arrived = {channel.key: IdSet() for channel in channels}
         heard: set[str] = set()
         head = self._log.head(0)
         ahead = head.now - self._clock.time()
@@ -233,123 +224,18 @@ class LogMessages:
         self._log.close()
 
     def _learn_names(self, channels: Collection[Channel]) -> None:
-        self._log.names = Names(channels)
-        if channels and not self._has_list:
-            # Some rows may have been read before the first list.
-            self._last.rename(self._log.names.key_of)
-            self._has_list = True
+        names = self._log.names = Names(channels)
+        if names.has_new(self._names):
+            # Rows may have been read under a name that was still unknown.
+            self._last.rename(names.key_of)
+        self._names = names
 
-    def _list_names(self) -> None:
-        # Without a list, only exact names are known.
+    def _list_names(self, channels: Collection[Channel] = ()) -> None:
         with suppress(MessageLogError):
-            if channels := self._listed():
-                self._log.names = Names(channels)
-
-
-_V = TypeVar("_V")
-_LOOK_SECONDS = 60.0  # between two searches for unknown aliases
-
-
-class AliasedMessages:
-    """Message source that maps the aliases of channels to their own names.
-
-    Aliases come from the settings and from polled channels; ``listed`` supplies missing ones. If
-    the settings name no channels, any listed one may have an alias.
-    """
-
-    def __init__(
-        self,
-        source: MessageSource,
-        channels: Collection[NamedChannel],
-        listed: Callable[[], Collection[Channel]],
-        *,
-        clock: Clock | None = None,
-    ) -> None:
-        self._source = source
-        self._listed = listed
-        self._clock = clock or Clock()
-        self._next_look = float("-inf")
-        self._names_none = not channels
-        self._missing = {channel_key(one.name) for one in channels if one.id is None}
-        self._keys = {channel_key(one.id): channel_key(one.name) for one in channels if one.id}
-        """Channel keys by the keys of their aliases."""
-
-    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Poll the source, with results by the channels' own names; raise MessageLogError."""
-        self._learn(channels)
-        return self._renamed(self._source.poll(self._aliased(channels)))
-
-    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Find the channels in the source by their aliases; raise MessageLogError."""
-        self._learn(channels)
-        self._learn_missing()
-        return self._renamed(self._source.find(self._aliased(channels)))
-
-    def checkpoint(self) -> str:
-        """Return the source's checkpoint, in which keys are aliases."""
-        return self._source.checkpoint()
-
-    def restore(self, checkpoint: str) -> None:
-        """Restore the source's checkpoint."""
-        self._source.restore(checkpoint)
-
-    def recent(self, seconds: float) -> RecentMessages:
-        """Return the messages of the last ``seconds``; raise MessageLogError."""
-        self._learn_missing()
-        recent = self._source.recent(seconds)
-        return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
-
-    def delivered(
-        self, keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
-    ) -> Delivered:
-        """Query the source; ``keys`` are already its names. Raises MessageLogError."""
-        return self._source.delivered(keys, since, pause)
-
-    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
-        """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""
-        self._learn_missing()
-        also = [alias for alias, key in list(self._keys.items()) if key in wanted]
-        found = self._source.histories([*wanted, *also], pause)
-        return self._joined(found, History.joined)
-
-    def close(self) -> None:
-        """Close the source's connections."""
-        self._source.close()
-
-    def _learn_missing(self) -> None:
-        now = self._clock.monotonic()
-        # Rate-limited, since each search costs a channel list.
-        if (self._missing or self._names_none) and now >= self._next_look:
-            self._next_look = now + _LOOK_SECONDS
-            self._learn(self._listed())
-
-    def _learn(self, channels: Collection[Channel]) -> None:
-        learned = {c.message_key: c.key for c in channels if c.alias is not None}
-        self._keys = {**self._keys, **learned}
-        self._missing = self._missing.difference(learned.values())
-
-    def _aliased(self, channels: Collection[Channel]) -> list[Channel]:
-        aliases = {key: alias for alias, key in self._keys.items()}
-        return [replace(one, alias=aliases.get(one.key, one.alias)) for one in channels]
-
-    def _renamed(self, view: ActivitySnapshot) -> ActivitySnapshot:
-        messages = dict(view.messages)
-        for (alias, direction), count in view.messages.items():
-            key = self._keys.get(alias)
-            if key is not None and key != alias:
-                messages[key, direction] = messages.get((key, direction), 0) + count
-                del messages[alias, direction]
-        return replace(
-            view,
-            last_message=self._joined(view.last_message, max),
-            last_heard=self._joined(view.last_heard, max),
-            messages=messages,
-            undecryptable=self._joined(view.undecryptable, operator.add),
-        )
-
-    def _joined(self, found: Mapping[str, _V], join: Callable[[_V, _V], _V]) -> dict[str, _V]:
-        """Return ``found`` with each alias's value joined to its channel's."""
-        return rekeyed(found, lambda alias: self._keys.get(alias, alias), join)
+            channels = [*self._listed(), *channels]
+        # Without a list, only exact names are known.
+        if channels:
+            self._log.names = Names(channels)
 
 
 def lookback_hours(settings: Settings, gateway: GatewaySettings) -> float:
@@ -373,20 +259,6 @@ def open_source(
     ``listed`` returns the gateway's recent channel list, or raises MessageLogError. ``received``
     returns the source of events by the gateway's name, in the program that receives them.
     """
-    source = _open(settings, gateway, listed, received, clock)
-    aliased = gateway.channels or adapter_of(gateway).has_aliases
-    if source is None or not aliased or not gateway.messages.has_echoes:
-        return source
-    return AliasedMessages(source, gateway.channels, listed, clock=clock)
-
-
-def _open(
-    settings: Settings,
-    gateway: GatewaySettings,
-    listed: Callable[[], Collection[Channel]],
-    received: Callable[[str], MessageSource] | None,
-    clock: Clock | None,
-) -> MessageSource | None:
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
         return LogMessages(log, lookback_hours(settings, gateway) * 3600, listed, clock=clock)

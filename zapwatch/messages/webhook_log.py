@@ -589,7 +589,7 @@ def _whapi_rows(names: Names, row: Row, payload: str | bytes) -> list[Row]:
     rows = []
     for one in messages:
         echo = find_token(json.dumps(one.entry).encode()) if has_echo else None
-        usable = echo is None or (one.heard and is_for(echo, key))
+        usable = echo is None or (one.heard and is_for(echo, str(one.channel)))
         rows.append(
             replace(
                 row,
@@ -612,7 +612,7 @@ def _row(names: Names, found: Sequence[Any]) -> Row:
     # An echo to the sender's own number may be reported only once, before it is sent.
     heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
     named = 0 < len(key) <= MAX_ID_LENGTH
-    usable = named and (echo is None or (heard and is_for(echo, key)))
+    usable = named and (echo is None or (heard and is_for(echo, str(channel))))
     return Row(
         row_id,
         _time(time),
