@@ -6,7 +6,7 @@ import enum
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -59,13 +59,13 @@ def key_meant(name: str, keys: Collection[str]) -> str | None:
     return alike[0] if alike else None
 
 
-def is_usable_id(channel_id: str) -> bool:
-    """Whether an id can be a path, a label and a log value.
+def is_usable_id(channel_id: object) -> TypeGuard[str]:
+    """Whether a value is an id that can be a path, a label and a log value.
 
-    Unusable: empty and overlong ids, control characters, lone surrogates (UTF-8 cannot encode
-    them), and ``.`` and ``..``, which URLs resolve.
+    Unusable: other types, empty and overlong ids, control characters, lone surrogates (UTF-8 cannot
+    encode them), and ``.`` and ``..``, which URLs resolve.
     """
-    if len(channel_id) > MAX_ID_LENGTH:
+    if not isinstance(channel_id, str) or len(channel_id) > MAX_ID_LENGTH:
         return False
     return (
         "".join(channel_id.split()) not in {"", ".", ".."}

@@ -59,7 +59,6 @@ _ALONE = re.compile(r"\{([^{}]*)\}")
 
 _ODD = "the gateway lists messages without an id or a direction"
 _MOST_PAGES = 1000
-_NEWEST = 3  # chats that are read for the newest message
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -230,15 +229,14 @@ class DeclaredGateway(Gateway):
 
         A gateway that lists nothing at all may keep nothing.
         """
-        paths, since, newest = self.declaration.received, wanted.since, wanted.newest
+        paths, since = self.declaration.received, wanted.since
         if paths is None:
             return super().received(channel, wanted)
         why = "the gateway lists no message of this channel, new or old"
 
         def entries(chat: str) -> Iterator[list[Entry]]:
             nonlocal why
-            pages = self._pages(channel.id, "received", paths.messages, since, chat)
-            for rows in islice(pages, 1 if newest else None):
+            for rows in self._pages(channel.id, "received", paths.messages, since, chat):
                 if rows and why != _ODD:
                     why = "" if all(_is_clear(paths, row) for row in rows) else _ODD
                 yield [_entry(paths, row) for row in rows]
@@ -246,7 +244,7 @@ class DeclaredGateway(Gateway):
         chats = [""]
         if paths.chats is not None:
             found = self._pages(channel.id, "chats", paths.chats, since)
-            rows = [row for page in islice(found, 1 if newest else None) for row in page]
+            rows = [row for page in islice(found, 1 if wanted.newest else None) for row in page]
             times = [seconds_of(paths.chats.at.of(row)) for row in rows]
             if any(times):
                 why = ""
@@ -256,7 +254,7 @@ class DeclaredGateway(Gateway):
                 if at is not None and at >= since
             ]
             named = dict.fromkeys(chat for _, chat in sorted(told, reverse=True))
-            chats = [chat for chat in named if is_usable_id(chat)][: _NEWEST if newest else None]
+            chats = [chat for chat in named if is_usable_id(chat)]
         # The entries are not the gateway's events.
         wanted = replace(wanted, events=False)
         received = read_chats((entries(chat) for chat in chats if is_of_a_chat(chat)), wanted)
@@ -565,7 +563,6 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
             "usual_port": declared.port,
             "calls_made": _calls_made(declared),
             "keeps_channel": declared.keeps_channel,
-            "has_aliases": declared.listing.name is not None,
             "lists_activity": declared.listing.activity is not None,
             "lists_messages": declared.received is not None,
             "can_query": "query" in declared.calls,

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -268,9 +267,7 @@ class EvolutionGateway(Gateway):
 
         The list is empty if no message has arrived, and also if storing is off.
         """
-        since, until = wanted.since, wanted.until
-        pages = self._messages(channel.id, since, until, _NEWEST if wanted.newest else _PAGE)
-        received = read_pages(islice(pages, 1) if wanted.newest else pages, wanted)
+        received = read_pages(self._messages(channel.id, wanted), wanted)
         if received.count or received.cannot_know:
             events = {id_: self._event(channel, row) for id_, row in received.events.items()}
             return replace(received, events=events)
@@ -341,11 +338,12 @@ class EvolutionGateway(Gateway):
                 isinstance(events, list) and "MESSAGES_UPSERT" in events,
             )
 
-    def _messages(self, name: str, since: float, until: float, size: int) -> Iterator[list[Entry]]:
+    def _messages(self, name: str, wanted: Wanted) -> Iterator[list[Entry]]:
+        size = _NEWEST if wanted.newest else _PAGE
         # Evolution ignores a single bound and fromMe=false, and reads numbers as milliseconds.
         bounds = {
-            "gte": datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds"),
-            "lte": datetime.fromtimestamp(until, UTC).isoformat(timespec="milliseconds"),
+            "gte": datetime.fromtimestamp(wanted.since, UTC).isoformat(timespec="milliseconds"),
+            "lte": datetime.fromtimestamp(wanted.until, UTC).isoformat(timespec="milliseconds"),
         }
         number = last = 1
         while number <= last:
@@ -452,10 +450,8 @@ def _ask_code(calls: Calls, name: str) -> QrAnswer:
 
 
 def _parse_instance(entry: Any) -> Channel | None:
-    if not isinstance(entry, dict):
-        return None
-    name = entry.get("name")
-    if not isinstance(name, str) or not is_usable_id(name):
+    name = object_at(entry).get("name")
+    if not is_usable_id(name):
         return None
     messages = object_at(entry, "_count").get("Message")
     counted = isinstance(messages, int) and not isinstance(messages, bool) and messages >= 0

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -183,6 +184,7 @@ NO_MESSAGE_KINDS = (
 MOST_MESSAGES = 50_000
 """Limit of messages per channel and read."""
 _MOST_PAGES = 1000  # of one chat
+_NEWEST_CHATS = 3  # that are read for the newest messages
 _KIND = re.compile(r"[A-Za-z_]{1,20}")
 
 
@@ -219,11 +221,11 @@ def read_chats(chats: Iterable[Iterable[list[Entry]]], wanted: Wanted) -> Receiv
     """Return the wanted messages of chats; the pages of each are newest first.
 
     Times are checked here, since gateways ignore filters; reading a chat ends with a page whose
-    entries are all older than ``since``. Only wanted messages are kept in memory; their ``events``
-    are whole entries.
+    entries are all older than ``since``. For the newest messages, the first page of the first three
+    chats suffices. Only wanted messages are kept in memory; their ``events`` are whole entries.
     """
     reading = _Reading(wanted)
-    for pages in chats:
+    for pages in islice(chats, _NEWEST_CHATS if wanted.newest else None):
         try:
             reading.read(pages)
         except ChatError as error:
@@ -247,7 +249,7 @@ class _Reading:
     def read(self, pages: Iterable[list[Entry]]) -> None:
         """Read one chat; raise ChatError."""
         before: set[str] = set()
-        for number, page in enumerate(pages):
+        for number, page in enumerate(islice(pages, 1 if self._wanted.newest else None)):
             ids = {entry.id for entry in page if entry.id is not None}
             self._take(page)
             if self.count > MOST_MESSAGES or number > _MOST_PAGES:

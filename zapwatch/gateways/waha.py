@@ -75,7 +75,6 @@ _PAIRING_SECONDS = 60.0
 _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
 _NEWEST = 20  # messages or chats
-_NEWEST_CHATS = 3
 # Failures of a download, after which a message is delivered again without its file.
 _NO_FILE = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID, GatewayErrorKind.TIMEOUT}
 _MESSAGE_EVENTS = {"message", "message.any", "*"}
@@ -199,15 +198,10 @@ class WahaGateway(Gateway):
         engine, why = _engine(session), _stores_nothing(session)
         if why:
             return Received(cannot_know=why)
-        if engine in _LISTS_ALL_CHATS:
-            chats = ["all"]
-        elif wanted.newest:
-            chats = self._chats_since(channel.id, wanted.since, _NEWEST, 1)[:_NEWEST_CHATS]
-        else:
-            chats = self._chats_since(channel.id, wanted.since)
-        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
-        pages = (islice(self._messages(channel.id, one, size), most) for one in chats)
-        received = read_chats(pages, wanted)
+        lists_all = engine in _LISTS_ALL_CHATS
+        chats = ["all"] if lists_all else self._chats_since(channel.id, wanted)
+        size = _NEWEST if wanted.newest else _PAGE
+        received = read_chats((self._messages(channel.id, one, size) for one in chats), wanted)
         events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
         return replace(received, events=events)
 
@@ -271,22 +265,22 @@ class WahaGateway(Gateway):
         urls = posting or [url for url, _ in hooks]
         return WebhookConfig(tuple(urls), posts_messages=bool(posting))
 
-    def _chats_since(
-        self, channel_id: str, since: float, size: int = _PAGE, most: int | None = None
-    ) -> list[str]:
-        """Return the chats with a last message since ``since``; the list is newest first."""
+    def _chats_since(self, channel_id: str, wanted: Wanted) -> list[str]:
+        """Return the chats with a last message in the period; the list is newest first."""
         chats: list[str] = []
+        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
         for page in islice(self._pages(channel_id, "overview", {}, size), most):
             old = 0
             for chat in page:
                 last = chat.get("lastMessage")
                 at = seconds_of(last.get("timestamp")) if isinstance(last, dict) else None
-                old += at is not None and at < since
-                if isinstance(chat.get("id"), str) and at is not None and at >= since:
+                old += at is not None and at < wanted.since
+                is_recent = at is not None and at >= wanted.since
+                if is_usable_id(chat.get("id")) and is_of_a_chat(chat["id"]) and is_recent:
                     chats.append(chat["id"])
             if old == len(page):
                 break
-        return [chat for chat in dict.fromkeys(chats) if is_usable_id(chat) and is_of_a_chat(chat)]
+        return list(dict.fromkeys(chats))
 
     def _messages(self, channel_id: str, chat: str, size: int) -> Iterator[list[Entry]]:
         query = {"sortBy": "timestamp", "sortOrder": "desc", "downloadMedia": "false"}
@@ -361,10 +355,8 @@ def _message_id(sent: dict[str, Any], number: str) -> str | None:
 
 
 def _parse_session(entry: Any) -> Channel | None:
-    if not isinstance(entry, dict):
-        return None
-    name = entry.get("name")
-    if not isinstance(name, str) or not is_usable_id(name):
+    name = object_at(entry).get("name")
+    if not is_usable_id(name):
         return None
     return Channel(
         name,

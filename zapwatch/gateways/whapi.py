@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usable_id
@@ -238,11 +237,10 @@ class WhapiGateway(Gateway):
         One request for each 500 messages and one more.
         """
         key, listed = channel_key(channel.id), 0
-        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
 
         def entries() -> Iterator[list[Entry]]:
             nonlocal listed
-            for page in islice(self._messages(channel.id, size), most):
+            for page in self._messages(channel.id, _NEWEST if wanted.newest else _PAGE):
                 listed += len(page)
                 yield [_entry(row) for row in page]
 
@@ -295,7 +293,7 @@ class WhapiGateway(Gateway):
             raise Failure("JSON without a status")
         text = body["status"].get("text")
         channel_id = body.get("channel_id")
-        if isinstance(channel_id, str) and is_usable_id(channel_id):
+        if is_usable_id(channel_id):
             self._aliases[channel_key(named.name)] = channel_id
         return _State(
             text.strip().upper() if isinstance(text, str) else "",

@@ -6,10 +6,8 @@ docs/gateways/README.md shows what was tested, and how.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -53,47 +51,6 @@ from zapwatch.messages.message import (
     message_id,
     seconds_of,
 )
-
-
-class Tokens:
-    """Cache of the sessions' tokens; thread-safe."""
-
-    def __init__(self, key: str) -> None:
-        """``key`` is the secret key, quoted for a path."""
-        self._key = key
-        self._lock = threading.Lock()
-        self._tokens: dict[str, str] = {}
-
-    def send(
-        self,
-        calls: Calls,
-        method: str,
-        channel_id: str,
-        path: str,
-        body: Mapping[str, object] | None = None,
-    ) -> GatewayResponse:
-        """Return the response to a call about a session, with a new token after a 401."""
-        session = in_path(channel_id)
-        with self._lock:
-            token = self._tokens.get(session)
-        if token is not None:
-            answer = calls.send(method, f"/api/{session}/{path}", body, token=token)
-            if answer.status != 401:
-                return answer
-        token = self._make(calls, session)
-        return calls.send(method, f"/api/{session}/{path}", body, token=token)
-
-    def _make(self, calls: Calls, session: str) -> str:
-        answer = calls.post(f"/api/{session}/{self._key}/generate-token")
-        if answer.status == 400:
-            raise Failure("HTTP 400, wrong secret key?", GatewayErrorKind.UNAUTHORIZED)
-        token = answer.json_object().get("token")
-        if not isinstance(token, str):
-            raise Failure("JSON without a token")
-        with self._lock:
-            self._tokens[session] = token
-        return token
-
 
 _SOCKET = "/socket.io/?EIO=4&transport=polling"
 # Engine.IO packets without a body; each is also valid JSON.
@@ -162,7 +119,6 @@ _START: dict[str, object] = {}
 _PAIRING_SECONDS = 60.0
 _PAGE = 200  # messages
 _NEWEST = 20  # messages
-_NEWEST_CHATS = 3
 
 
 class WppconnectGateway(Gateway):
@@ -203,16 +159,15 @@ class WppconnectGateway(Gateway):
         self._webhook = webhook
         self.can_pair = bool(webhook)
         self._key = quote(secret, safe="")
-        self._tokens = Tokens(self._key)
+        self._tokens: dict[str, str] = {}
+        """By quoted session."""
         self._starting = SessionStartTracker(settle_seconds=_SETTLE_SECONDS)
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, each with a call for its status; if that fails, it is UNKNOWN."""
         with self._operation(Operation.LIST) as calls:
             answer = calls.get(f"/api/{self._key}/show-all-sessions")
-            if answer.status == 400:
-                raise Failure("HTTP 400, wrong secret key?", GatewayErrorKind.UNAUTHORIZED)
-            names = answer.json_object().get("response")
+            names = _with_right_key(answer).json_object().get("response")
             if not isinstance(names, list):
                 raise Failure("JSON without a list of sessions")
 
@@ -221,7 +176,8 @@ class WppconnectGateway(Gateway):
                     return Status.INITIALIZING
                 return _status(self._state(calls.within(_STATUS_SECONDS), session))
 
-            return with_statuses(ChannelList.of(map(_parse_name, names)), ask)
+            found = (Channel(one, Status.UNKNOWN) if is_usable_id(one) else None for one in names)
+            return with_statuses(ChannelList.of(found), ask)
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a closed session; close and start a zombie, or one stuck starting.
@@ -281,7 +237,7 @@ class WppconnectGateway(Gateway):
         """
         with self._operation(Operation.DELETE) as calls:
             try:
-                self._tokens.send(calls, "POST", channel_id, "logout-session", {}).json_object()
+                self._send(calls, "POST", channel_id, "logout-session", {}).json_object()
             except Failure as failure:
                 if failure.reason is not GatewayErrorKind.HTTP:
                     raise
@@ -305,7 +261,7 @@ class WppconnectGateway(Gateway):
         with self._operation(Operation.QUERY) as calls:
             number = self._number(calls, channel.id)
             path = f"check-number-status/{number}"
-            answer = self._tokens.send(calls, "GET", channel.id, path)
+            answer = self._send(calls, "GET", channel.id, path)
             _expect_status(answer, hide=number)
 
     def own_number(self, channel: Channel) -> str:
@@ -317,7 +273,7 @@ class WppconnectGateway(Gateway):
         """Send a text; return the message's id, None if unknown."""
         with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"phone": number, "message": text, "isGroup": False}
-            sent = self._tokens.send(calls, "POST", channel.id, "send-message", body)
+            sent = self._send(calls, "POST", channel.id, "send-message", body)
             response = _expect_status(sent).get("response")
             first = response[0] if isinstance(response, list) and response else response
             return message_id(first.get("id")) if isinstance(first, dict) else None
@@ -326,7 +282,7 @@ class WppconnectGateway(Gateway):
         """Delete one of our messages for both sides."""
         with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             body = {"phone": number, "messageId": message_id}
-            _expect_status(self._tokens.send(calls, "POST", channel.id, "delete-message", body))
+            _expect_status(self._send(calls, "POST", channel.id, "delete-message", body))
 
     @classmethod
     def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
@@ -348,7 +304,7 @@ class WppconnectGateway(Gateway):
         The server itself stores none, so a session that is down has no list.
         """
         with self._operation(Operation.MESSAGES) as calls:
-            answer = self._tokens.send(calls, "POST", channel.id, "list-chats", {})
+            answer = self._send(calls, "POST", channel.id, "list-chats", {})
             if answer.status == 404:
                 return Received(cannot_know="the session is down, and only its page has messages")
             chats = [chat for chat in answer.json_list() if isinstance(chat, dict)]
@@ -360,11 +316,9 @@ class WppconnectGateway(Gateway):
             is_recent = at is None or at >= wanted.since
             if isinstance(name, str) and is_of_a_chat(name) and is_recent:
                 recent.append((at or wanted.until, name))
-        names = [name for _, name in sorted(recent, reverse=True)]
-        if wanted.newest:
-            del names[_NEWEST_CHATS:]
-        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
-        pages = (islice(self._messages(channel.id, chat, size), most) for chat in names)
+        recent.sort(reverse=True)
+        size = _NEWEST if wanted.newest else _PAGE
+        pages = (self._messages(channel.id, chat, size) for _, chat in recent)
         received = read_chats(pages, wanted)
         events = {
             id_: {"event": "onmessage", "session": channel.id} | row
@@ -377,7 +331,7 @@ class WppconnectGateway(Gateway):
         while True:
             with self._operation(Operation.MESSAGES, hide=[chat.partition("@")[0]]) as calls:
                 path = f"get-messages/{in_path(chat)}?{urlencode(query)}"
-                answer = self._tokens.send(calls, "GET", channel_id, path)
+                answer = self._send(calls, "GET", channel_id, path)
                 parsed = answer.parsed
                 if answer.status == 401 and isinstance(parsed, dict) and "response" in parsed:
                     raise ChatError("the session does not open one of its chats")
@@ -396,22 +350,44 @@ class WppconnectGateway(Gateway):
         parts = self._webhook.split("{session}")
         return [*super()._secrets(), *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
 
+    def _send(
+        self,
+        calls: Calls,
+        method: str,
+        channel_id: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+    ) -> GatewayResponse:
+        """Return the response to a call about a session, with a new token after a 401."""
+        session = in_path(channel_id)
+        token = self._tokens.get(session)
+        if token is not None:
+            answer = calls.send(method, f"/api/{session}/{path}", body, token=token)
+            if answer.status != 401:
+                return answer
+        made = calls.post(f"/api/{session}/{self._key}/generate-token")
+        token = _with_right_key(made).json_object().get("token")
+        if not isinstance(token, str):
+            raise Failure("JSON without a token")
+        self._tokens[session] = token
+        return calls.send(method, f"/api/{session}/{path}", body, token=token)
+
     def _number(self, calls: Calls, channel_id: str) -> str:
-        told = self._tokens.send(calls, "GET", channel_id, "get-phone-number").json_object()
+        told = self._send(calls, "GET", channel_id, "get-phone-number").json_object()
         number = number_of(message_id(told.get("response")))
         if number is None:
             raise Failure("the session does not report its own number")
         return number
 
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
-        return self._tokens.send(calls, "GET", channel_id, "status-session").json_object()
+        return self._send(calls, "GET", channel_id, "status-session").json_object()
 
     def _start(self, calls: Calls, channel_id: str, more: Mapping[str, object] = _START) -> None:
         webhook = self._webhook.replace("{session}", in_path(channel_id))
         # This also removes the stored number of an earlier pairing code, with which the server
         # would no longer show a QR code.
         body = {**more, "webhook": webhook} if webhook else _START
-        self._tokens.send(calls, "POST", channel_id, "start-session", body).json_object()
+        self._send(calls, "POST", channel_id, "start-session", body).json_object()
         self._starting.started(channel_id)
 
     def _restart(self, calls: Calls, channel_id: str) -> None:
@@ -426,10 +402,17 @@ class WppconnectGateway(Gateway):
         """
         calls = calls.within(_CLOSE_SECONDS)
         try:
-            self._tokens.send(calls, "POST", channel_id, "close-session", {}).json_object()
+            self._send(calls, "POST", channel_id, "close-session", {}).json_object()
         except Failure as failure:
             if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
                 raise
+
+
+def _with_right_key(answer: GatewayResponse) -> GatewayResponse:
+    """Return the response to a call with the secret key; raise Failure if the key is wrong."""
+    if answer.status == 400:
+        raise Failure("HTTP 400, wrong secret key?", GatewayErrorKind.UNAUTHORIZED)
+    return answer
 
 
 def _at(row: dict[str, Any]) -> float:
@@ -445,12 +428,6 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
     )
     id_ = bare_id(message_id(row.get("id"))) if counts else None
     return Entry(_at(row) or None, id_, kind, chat, row)
-
-
-def _parse_name(name: Any) -> Channel | None:
-    if not isinstance(name, str) or not is_usable_id(name):
-        return None
-    return Channel(name, Status.UNKNOWN)
 
 
 def _status(state: dict[str, Any]) -> Status:
