@@ -32,6 +32,7 @@ from zapwatch.cli import (
 )
 from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.config.files import read_web_config
+from zapwatch.config.readers import is_loopback
 from zapwatch.front import Front, Server
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, log_to_stderr, run
@@ -40,7 +41,6 @@ _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape switches
 # threads several times: benchmarks/scrape.py, 10,000 channels: p99 24 ms, 90 ms with the default.
 _SWITCH_SECONDS = 0.0005
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
         reloading.start()
         pages = create_app(supervisor.page, lambda: supervisor.waiting)
-        if settings.exporter_listen.host in _LOOPBACK:
+        if is_loopback(settings.exporter_listen.host):
             add_settings(pages, reloading.reload, lambda: describe(reloading.settings))
         receiver = post.receiver(pages, supervisor.hurry)
         front = Front(receiver, auth=receiver, urgent=EVENTS_PATH)

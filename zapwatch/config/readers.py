@@ -221,6 +221,14 @@ class Listen:
         return f"{host}:{self.port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server at that host."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Reader:
     """Reader of single settings; each method raises SettingsError with the setting's name."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from zapwatch.config.readers import (
     SettingsError,
     can_be_guessed,
     fingerprint,
+    is_loopback,
 )
 from zapwatch.config.settings import (
     BY_KEY,
@@ -164,12 +164,12 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         for file in filter(_is_open, _files_with_secrets(settings))
     )
     has_tls = _has_tls(settings)
-    if not (has_tls or settings.hook_trusted_proxy or _is_loopback(settings.hook_listen.host)):
+    if not (has_tls or settings.hook_trusted_proxy or is_loopback(settings.hook_listen.host)):
         yield (
             f"HOOK_LISTEN is {settings.hook_listen}: other machines reach the hook without TLS, "
             "which shows them its token (docs/tls.md)"
         )
-    if not (has_tls or _is_loopback(settings.exporter_listen.host)):
+    if not (has_tls or is_loopback(settings.exporter_listen.host)):
         yield f"EXPORTER_LISTEN is {settings.exporter_listen}: other machines reach it without TLS"
     for gateway in settings.gateways:
         if _is_readable(gateway.base_url):
@@ -233,14 +233,7 @@ def _is_open(file: str) -> bool:
 def _is_readable(url: str) -> bool:
     """Whether others can read what is sent to a URL over the network."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def compare(before: Settings, after: Settings) -> str:
