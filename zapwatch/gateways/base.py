@@ -87,6 +87,15 @@ class QrKind(enum.Enum):
     NOT_STARTED = "the session must be started first"
 
 
+QR_KINDS = {
+    Status.CONNECTED: QrKind.ACCEPTED,
+    Status.QR_REQUIRED: QrKind.QR,
+    Status.INITIALIZING: QrKind.INITIALIZING,
+    Status.DISCONNECTED: QrKind.NOT_STARTED,
+}
+"""Responses to a QR call by the session's status."""
+
+
 @dataclass(frozen=True, slots=True)
 class QrAnswer:
     """Response to a QR call; ``image`` only if the kind is QR, and not always.

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     MAX_CHANNELS,
+    QR_KINDS,
     Calls,
     CallsMade,
     ChannelList,
@@ -405,15 +406,12 @@ class DeclaredGateway(Gateway):
 
     def _answer(self, calls: Calls, name: str, word: str) -> QrAnswer:
         status = self._status(word)
-        if status is Status.CONNECTED:
-            return QrAnswer(QrKind.ACCEPTED)
-        if status is Status.DISCONNECTED:
-            return QrAnswer(QrKind.NOT_STARTED)
         if status is Status.UNKNOWN:
             raise Failure(f"a status that is for a person: {word or 'none'}")
-        if status is Status.INITIALIZING and self.lists_qr:
-            return QrAnswer(QrKind.INITIALIZING)
-        return self._code(calls, name)
+        may_wait = status is Status.INITIALIZING and not self.lists_qr
+        if status is Status.QR_REQUIRED or may_wait:
+            return self._code(calls, name)
+        return QrAnswer(QR_KINDS[status])
 
     def _code(self, calls: Calls, name: str) -> QrAnswer:
         """Return the QR code, or the state that the gateway reports instead."""

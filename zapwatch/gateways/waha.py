@@ -20,6 +20,7 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
     N_,
+    QR_KINDS,
     Calls,
     CallsMade,
     ChannelList,
@@ -313,15 +314,9 @@ class WahaGateway(Gateway):
 
     @staticmethod
     def _answer(calls: Calls, channel_id: str, status: str) -> QrAnswer:
-        if status == "WORKING":
-            return QrAnswer(QrKind.ACCEPTED)
         if status == "SCAN_QR_CODE":
             return _qr(calls.get(f"/api/{in_path(channel_id)}/auth/qr?format=image"))
-        if _STATUSES.get(status) is Status.QR_REQUIRED:
-            return QrAnswer(QrKind.QR)
-        if status in {"STOPPED", "FAILED"}:
-            return QrAnswer(QrKind.NOT_STARTED)
-        return QrAnswer(QrKind.INITIALIZING)
+        return QrAnswer(QR_KINDS[_STATUSES.get(status, Status.INITIALIZING)])
 
 
 def _session(calls: Calls, channel_id: str) -> dict[str, Any]:

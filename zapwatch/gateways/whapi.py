@@ -15,6 +15,7 @@ from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usa
 from zapwatch.gateways.base import (
     HINTS,
     N_,
+    QR_KINDS,
     Calls,
     CallsMade,
     ChannelList,
@@ -307,15 +308,11 @@ class WhapiGateway(Gateway):
     def _answer(calls: Calls, named: NamedChannel, text: str) -> QrAnswer:
         if text in _FOR_A_PERSON:
             raise Failure(f"{text}, {_FOR_A_PERSON[text]}")
-        if text == "AUTH":
-            return QrAnswer(QrKind.ACCEPTED)
+        if text not in _STATUSES:
+            raise Failure(f"a status that is not known: {text or 'none'}")
         if text == "QR":
             return _qr(calls.send("GET", "/users/login?wakeup=false", token=named.secret))
-        if text in _STARTING:
-            return QrAnswer(QrKind.INITIALIZING)
-        if text in _STATUSES:
-            return QrAnswer(QrKind.NOT_STARTED)
-        raise Failure(f"a status that is not known: {text or 'none'}")
+        return QrAnswer(QR_KINDS[_STATUSES[text]])
 
 
 WHAPI_EVENT_TYPE = "whapi_messages_post"

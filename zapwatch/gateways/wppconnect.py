@@ -15,6 +15,7 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
     N_,
+    QR_KINDS,
     Calls,
     CallsMade,
     ChannelList,
@@ -435,15 +436,9 @@ def _status(state: dict[str, Any]) -> Status:
 
 
 def _qr(state: dict[str, Any]) -> QrAnswer:
-    status, image = _status(state), state.get("qrcode")
-    if status is Status.CONNECTED:
-        return QrAnswer(QrKind.ACCEPTED)
-    if status is Status.QR_REQUIRED:
-        shown = isinstance(image, str) and image.startswith("data:image/")
-        return QrAnswer(QrKind.QR, image if shown else None)
-    if status is Status.INITIALIZING:
-        return QrAnswer(QrKind.INITIALIZING)
-    return QrAnswer(QrKind.NOT_STARTED)
+    kind, image = QR_KINDS.get(_status(state), QrKind.NOT_STARTED), state.get("qrcode")
+    shown = isinstance(image, str) and image.startswith("data:image/")
+    return QrAnswer(kind, image if shown and kind is QrKind.QR else None)
 
 
 def _expect_status(answer: GatewayResponse, *, hide: str = "") -> dict[str, Any]:
