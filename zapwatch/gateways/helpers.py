@@ -1,9 +1,8 @@
-"""Helpers of the adapters: paths, numbers, pairing codes, parallel calls, starts, message lists."""
+"""Helpers of the adapters: paths, numbers, pairing codes, parallel calls, message lists."""
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from zapwatch.channels import Status, is_usable_id
-from zapwatch.clock import Clock
 from zapwatch.gateways.base import ChannelList, Failure, PairingCode
 from zapwatch.messages.message import IdSet, Received, ReceivedMessage, Wanted
 
@@ -127,33 +125,6 @@ def with_statuses(listed: ChannelList, ask: Callable[[str], Status]) -> ChannelL
         known = Status.UNKNOWN if isinstance(status, Failure) else status
         channels.append(replace(channel, status=known))
     return replace(listed, channels=tuple(channels))
-
-
-class SessionStartTracker:
-    """Session starts of one gateway; thread-safe."""
-
-    def __init__(self, *, settle_seconds: float, clock: Clock | None = None) -> None:
-        """Set the grace period after a start."""
-        self._settle_seconds = settle_seconds
-        self._clock = clock or Clock()
-        self._lock = threading.Lock()
-        self._started_at: dict[str, float] = {}
-
-    def started(self, channel_id: str) -> None:
-        """Record a start."""
-        with self._lock:
-            self._started_at[channel_id] = self._clock.monotonic()
-
-    def in_grace_period(self, channel_id: str) -> bool:
-        """Whether the session was started so recently that calls about it must wait."""
-        with self._lock:
-            started_at = self._started_at.get(channel_id)
-            if started_at is None:
-                return False
-            if self._clock.monotonic() - started_at < self._settle_seconds:
-                return True
-            del self._started_at[channel_id]
-            return False
 
 
 NO_MESSAGE_TYPES = (

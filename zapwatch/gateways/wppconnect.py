@@ -5,7 +5,9 @@ docs/gateways/README.md shows what was tested, and how.
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -32,7 +34,6 @@ from zapwatch.gateways.helpers import (
     NO_MESSAGE_TYPES,
     ChatError,
     Entry,
-    SessionStartTracker,
     in_path,
     is_of_a_chat,
     number_of,
@@ -162,7 +163,8 @@ class WppconnectGateway(Gateway):
         self._key = quote(secret, safe="")
         self._tokens: dict[str, str] = {}
         """By quoted session."""
-        self._starting = SessionStartTracker(settle_seconds=_SETTLE_SECONDS)
+        self._started_at: dict[str, float] = {}
+        """By session, monotonic."""
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, each with a call for its status; if that fails, it is UNKNOWN."""
@@ -173,7 +175,7 @@ class WppconnectGateway(Gateway):
                 raise Failure("JSON without a list of sessions")
 
             def ask(session: str) -> Status:
-                if self._starting.in_grace_period(session):
+                if self._is_settling(session):
                     return Status.INITIALIZING
                 return _status(self._state(calls.within(_STATUS_SECONDS), session))
 
@@ -186,7 +188,7 @@ class WppconnectGateway(Gateway):
         Both keep the pairing. check-connection-session is useless: it always returns true.
         """
         with self._operation(Operation.RECONNECT) as calls:
-            if self._starting.in_grace_period(channel.id):
+            if self._is_settling(channel.id):
                 return QrAnswer(QrKind.INITIALIZING)
             state = self._state(calls, channel.id)
             status = _status(state)
@@ -203,7 +205,7 @@ class WppconnectGateway(Gateway):
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the current QR code; within the grace period after a start, make no call."""
         with self._operation(Operation.QR) as calls:
-            if self._starting.in_grace_period(channel_id):
+            if self._is_settling(channel_id):
                 return QrAnswer(QrKind.INITIALIZING)
             return _qr(self._state(calls, channel_id))
 
@@ -389,7 +391,12 @@ class WppconnectGateway(Gateway):
         # would no longer show a QR code.
         body = {**more, "webhook": webhook} if webhook else _START
         self._send(calls, "POST", channel_id, "start-session", body).json_object()
-        self._starting.started(channel_id)
+        self._started_at[channel_id] = time.monotonic()
+
+    def _is_settling(self, channel_id: str) -> bool:
+        """Whether a session was started so recently that calls about it must wait."""
+        started_at = self._started_at.get(channel_id, -math.inf)
+        return time.monotonic() - started_at < _SETTLE_SECONDS
 
     def _restart(self, calls: Calls, channel_id: str) -> None:
         self._close(calls, channel_id)
