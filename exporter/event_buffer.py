@@ -48,22 +48,16 @@ An older message that arrives for the first time was held back by WhatsApp or by
 
 
 @dataclass(slots=True)
-class _Box:
-    """One gateway's messages that wait to be written, by message key; counters by channel key."""
+class _Box(Batch):
+    """One gateway's messages that wait to be written, and its counters by channel key."""
 
     stored: frozenset[str] | None = None
     """Channels listed before the program's start, once read; they count until the first list."""
     channels: Collection[Channel] = ()
     listed: frozenset[str] = frozenset()
     names: Names = field(default_factory=Names)
-    last: dict[str, Last] = field(default_factory=dict)
-    minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
     counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
     undecryptable: Counter[str] = field(default_factory=Counter)
-    echoes: dict[str, str] = field(default_factory=dict)
-    """Each token with the channel that received it."""
-    ids: set[tuple[str, str]] = field(default_factory=set)
-    """Message key and WhatsApp's id of each received message."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
@@ -136,31 +130,28 @@ class _Box:
         self.echoes = {token: key_of(name) for token, name in self.echoes.items()}
         self.ids = {(key_of(name), id_) for name, id_ in self.ids}
 
-    def take(self, gateway: str, batch: Batch) -> None:
-        """Move the data of listed channels into the batch."""
+    def take(self) -> Batch:
+        """Remove and return the messages of listed channels."""
         listed = self.listed or self.stored or frozenset()
-        for key in listed.intersection(self.last):
-            batch.last[gateway, key] = self.last.pop(key)
-        for key, hour in [place for place in self.minutes if place[0] in listed]:
-            batch.minutes[gateway, key, hour] = self.minutes.pop((key, hour))
-        for token in [token for token, key in self.echoes.items() if key in listed]:
-            batch.echoes[gateway, token] = self.echoes.pop(token)
-        written = {one for one in self.ids if one[0] in listed}
-        batch.ids |= {(gateway, *one) for one in written}
-        self.ids -= written
+        hours = [place for place in self.minutes if place[0] in listed]
+        tokens = [token for token, key in self.echoes.items() if key in listed]
+        batch = Batch(
+            {key: self.last.pop(key) for key in listed.intersection(self.last)},
+            {place: self.minutes.pop(place) for place in hours},
+            {token: self.echoes.pop(token) for token in tokens},
+            {one for one in self.ids if one[0] in listed},
+        )
+        self.ids -= batch.ids
+        return batch
 
-    def give_back(self, gateway: str, batch: Batch) -> None:
-        """Restore the gateway's data from a batch that could not be written."""
-        for (of, key), last in batch.last.items():
-            if of == gateway:
-                self.last[key] = last.join(self.last.get(key, Last()))
-        for (of, key, hour), minutes in batch.minutes.items():
-            if of == gateway:
-                self.minutes[key, hour] = minutes.join(self.minutes.get((key, hour), Minutes()))
-        for (of, token), key in batch.echoes.items():
-            if of == gateway:
-                self.echoes[token] = key
-        self.ids |= {(key, id_) for of, key, id_ in batch.ids if of == gateway}
+    def give_back(self, batch: Batch) -> None:
+        """Restore messages that could not be written."""
+        for key, last in batch.last.items():
+            self.last[key] = last.join(self.last.get(key, Last()))
+        for place, minutes in batch.minutes.items():
+            self.minutes[place] = minutes.join(self.minutes.get(place, Minutes()))
+        self.echoes |= batch.echoes
+        self.ids |= batch.ids
 
 
 class Inbox:
@@ -251,21 +242,20 @@ class Inbox:
             self._writing.release()
 
     def _write(self) -> None:
-        batch = Batch()
         for gateway, box in self._boxes.items():
             if box.last and not box.listed and box.stored is None:
                 box.stored = frozenset(self._store.activity(gateway).last)
         with self._lock:
-            for gateway, box in self._boxes.items():
-                box.take(gateway, batch)
-        if not batch.last and self._clock.monotonic() < self._next_heartbeat:
+            batches = {gateway: box.take() for gateway, box in self._boxes.items()}
+        is_empty = not any(batch.last for batch in batches.values())
+        if is_empty and self._clock.monotonic() < self._next_heartbeat:
             return
         try:
-            self._store.write(batch, self._clock.time())
+            self._store.write(batches, self._clock.time())
         except BaseException:
             with self._lock:
-                for gateway, box in self._boxes.items():
-                    box.give_back(gateway, batch)
+                for gateway, batch in batches.items():
+                    self._boxes[gateway].give_back(batch)
             raise
         self._next_heartbeat = self._clock.monotonic() + _HEARTBEAT_SECONDS
 

@@ -790,10 +790,11 @@ def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     url, now = f"sqlite:///{tmp_path}/messages.sqlite3", time.time()
-    place = "wpp", channel_key(openwa_id("loja"))
+    key = channel_key(openwa_id("loja"))
     hour = int(now // 3600) - 1
     store = EventStore(make_url(url))
-    store.write(Batch({place: Last(now, 0, now)}, {(*place, hour): Minutes(0b101, 2)}), now)
+    batch = Batch({key: Last(now, 0, now)}, {(key, hour): Minutes(0b101, 2)})
+    store.write({"wpp": batch}, now)
     store.close()
     events = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN, "MESSAGES_STATE_URL": url}
     with SimulatorServer(SECRET, api="openwa") as server:

@@ -152,9 +152,9 @@ def test_a_channel_is_found_by_the_name_that_events_use(store: EventStore, clock
 def test_rows_of_a_checkout_whose_keys_were_folded_go_on(
     store: EventStore, clock: DayClock
 ) -> None:
-    place, hour = ("wpp", "loja1"), int(_NOW // 3600)
-    minutes = {(*place, hour): Minutes(1, 1)}
-    store.write(Batch({place: Last(_NOW - 5, 0, _NOW - 5)}, minutes, ids={(*place, "A1")}), _NOW)
+    last = {"loja1": Last(_NOW - 5, 0, _NOW - 5)}
+    minutes = {("loja1", int(_NOW // 3600)): Minutes(1, 1)}
+    store.write({"wpp": Batch(last, minutes, ids={("loja1", "A1")})}, _NOW)
     stored = StoredMessages(store, "wpp", lambda: [_LOJA], clock=clock)
     assert stored.poll([_LOJA]).age(_LOJA.key) == 5
     assert stored.recent(60).ages == {_LOJA.key: 5}
@@ -374,9 +374,10 @@ class _BootClock(DayClock):
 def test_a_wrong_clock_at_the_machines_start_deletes_nothing(
     store: EventStore, wrong: float
 ) -> None:
-    place, hour = ("wpp", "Loja 1"), int(_NOW // 3600)
-    minutes = {(*place, hour): Minutes(1, 1)}
-    store.write(Batch({place: Last(5, 0, 5)}, minutes, ids={(*place, "A")}), _NOW)
+    hour = int(_NOW // 3600)
+    minutes = {("Loja 1", hour): Minutes(1, 1)}
+    batch = Batch({"Loja 1": Last(5, 0, 5)}, minutes, ids={("Loja 1", "A")})
+    store.write({"wpp": batch}, _NOW)
     clock = _BootClock()
     inbox = Inbox(store, ["wpp"], clock=clock)
     inbox.start()
@@ -417,25 +418,28 @@ def test_gateways_do_not_mix(store: EventStore, clock: DayClock) -> None:
 
 def test_the_store_counts_minutes_and_joins_what_it_has(store: EventStore) -> None:
     hour = int(_NOW // 3600)
-    place = ("wpp", "Loja 1")
-    store.write(Batch({place: Last(5, 0, 5)}, {(*place, hour): Minutes(0b101, 2)}), _NOW)
-    store.write(Batch({place: Last(3, 4, 3)}, {(*place, hour): Minutes(1 << 59, 1)}), _NOW)
+    first = Batch({"Loja 1": Last(5, 0, 5)}, {("Loja 1", hour): Minutes(0b101, 2)})
+    second = Batch({"Loja 1": Last(3, 4, 3)}, {("Loja 1", hour): Minutes(1 << 59, 1)})
+    store.write({"wpp": first}, _NOW)
+    store.write({"wpp": second}, _NOW)
     assert store.activity("wpp").last == {"Loja 1": Last(5, 4, 5)}
     assert list(store.minutes("wpp", hour)) == [("Loja 1", hour, Minutes((1 << 59) + 0b101, 3))]
     assert list(store.minutes("wpp", hour + 1)) == []
 
 
 def test_keys_that_look_alike_stay_apart(store: EventStore) -> None:
-    store.write(Batch({("wpp", key): Last(5, 0, 5) for key in ("josé", "jose", "loja ")}), _NOW)
+    last = {key: Last(5, 0, 5) for key in ("josé", "jose", "loja ")}
+    store.write({"wpp": Batch(last)}, _NOW)
     assert store.activity("wpp").last.keys() == {"josé", "jose", "loja "}
 
 
 def test_what_is_old_is_forgotten(store: EventStore) -> None:
     hour = int(_NOW // 3600)
-    old, new = ("wpp", "old"), ("wpp", "new")
-    store.write(Batch({old: Last(1, 1, 1)}, {(*old, hour): Minutes(1, 1)}), _NOW)
+    old = Batch({"old": Last(1, 1, 1)}, {("old", hour): Minutes(1, 1)})
+    new = Batch({"new": Last(2, 2, 2)}, {("new", hour + 91 * 24): Minutes(1, 1)})
     later = _NOW + 91 * 86_400
-    store.write(Batch({new: Last(2, 2, 2)}, {(*new, hour + 91 * 24): Minutes(1, 1)}), later)
+    store.write({"wpp": old}, _NOW)
+    store.write({"wpp": new}, later)
     assert store.activity("wpp").receiver_gaps(later) == ((_NOW, later),)
     store.prune(later)
     assert store.activity("wpp").last.keys() == {"new"}
@@ -448,7 +452,7 @@ def test_what_is_old_is_forgotten(store: EventStore) -> None:
 def test_years_without_an_id_take_no_time_to_forget(store: EventStore) -> None:
     """As after a start with the clock at 1970."""
     for at, id_ in ((0.0, "A"), (_NOW - 8 * 86_400, "B"), (_NOW, "C")):
-        store.write(Batch(ids={("wpp", "Loja 1", id_)}), at)
+        store.write({"wpp": Batch(ids={("Loja 1", id_)})}, at)
     deleted: list[str] = []
 
     def count(_: object, __: object, statement: str, *___: object) -> None:
@@ -473,7 +477,7 @@ def test_nothing_is_kept_but_channel_direction_and_time() -> None:
 def test_stores_that_are_opened_at_once_make_the_tables_once(url: sa.URL, opened: Opened) -> None:
     stores = [opened(url) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda one: one.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW), stores))
+        list(pool.map(lambda one: one.write({"wpp": Batch({"a": Last(1, 1, 1)})}, _NOW), stores))
     assert stores[0].activity("wpp").last == {"a": Last(1, 1, 1)}
 
 
@@ -492,7 +496,7 @@ def test_a_table_that_another_store_is_making_on_mysql_is_waited_for(
 
     monkeypatch.setattr(Cursor, "execute", fails)
     store = opened(database)
-    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    store.write({"wpp": Batch({"a": Last(1, 1, 1)})}, _NOW)
     assert store.activity("wpp").last == {"a": Last(1, 1, 1)}
     assert len(refused) == 3
 
@@ -527,11 +531,11 @@ def test_only_one_may_read_the_file_and_a_reader_makes_none(tmp_path: Path) -> N
             read("wpp")
     assert list(tmp_path.iterdir()) == []
     store = EventStore(sa.make_url(f"sqlite:///{path}"))
-    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    store.write({"wpp": Batch({"a": Last(1, 1, 1)})}, _NOW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert reader.activity("wpp").last == {"a": Last(1, 1, 1)}
     with pytest.raises(MessageLogError, match="readonly"):
-        reader.write(Batch(), _NOW + 1)
+        reader.write({}, _NOW + 1)
     store.close()
     reader.close()
 
@@ -540,5 +544,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = EventStore(sa.make_url(f"sqlite:///{tmp_path}/file/messages.sqlite3"))
     with pytest.raises(MessageLogError, match="file: "):
-        store.write(Batch(), _NOW)
+        store.write({}, _NOW)
     store.close()

@@ -316,15 +316,14 @@ def test_events_teach_as_a_log_does(
     store = {"MESSAGES_STATE_URL": f"sqlite:///{tmp_path}/messages.sqlite3"}
     settings = _settings(tmp_path, sqlite_log, **store, MESSAGE_SOURCE="events")
     now = int(time.time() // 3600)
-    batch = Batch()
+    batch, other = Batch({"loja": Last(1, 1, 1)}), Batch()
     for hour in range(now - 20 * 24, now):
-        batch.minutes["wpp", "loja", hour] = Minutes(1 | 1 << 30, 3)
-        batch.minutes["another", "nova", hour] = Minutes(1, 1)
-        batch.minutes["wpp", "unlisted", hour] = Minutes(1, 1)
-    batch.minutes["wpp", "loja", now - 40 * 24] = Minutes(1, 1)
-    batch.last["wpp", "loja"] = Last(1, 1, 1)
+        batch.minutes["loja", hour] = Minutes(1 | 1 << 30, 3)
+        other.minutes["nova", hour] = Minutes(1, 1)
+        batch.minutes["unlisted", hour] = Minutes(1, 1)
+    batch.minutes["loja", now - 40 * 24] = Minutes(1, 1)
     written = EventStore(settings.messages_state_url)
-    written.write(batch, time.time())
+    written.write({"wpp": batch, "another": other}, time.time())
     learner = _learner(settings, board)
     learner.learn_once()
     model = board.snapshot.silence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -163,14 +163,15 @@ class Minutes(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Pending writes; keys are gateway and channel, for minutes also the hour since 1970."""
+    """One gateway's messages that wait to be written, by message key."""
 
-    last: dict[tuple[str, str], Last] = field(default_factory=dict)
-    minutes: dict[tuple[str, str, int], Minutes] = field(default_factory=dict)
-    echoes: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Receiving channel of each echo, by gateway and token."""
-    ids: set[tuple[str, str, str]] = field(default_factory=set)
-    """Gateway, channel key and WhatsApp's id of each received message."""
+    last: dict[str, Last] = field(default_factory=dict)
+    minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
+    """By message key and hour since 1970."""
+    echoes: dict[str, str] = field(default_factory=dict)
+    """Receiving channel of each token."""
+    ids: set[tuple[str, str]] = field(default_factory=set)
+    """Message key and WhatsApp's id of each received message."""
 
 
 class EventStore:
@@ -190,32 +191,30 @@ class EventStore:
         """Seconds by which a row may be committed after one with a later ``written_at``."""
         return 5.0 if self._database.is_sqlite else 120.0
 
-    def write(self, batch: Batch, now: float) -> None:
-        """Write a batch and the receiver's heartbeat, in one transaction."""
+    def write(self, batches: Mapping[str, Batch], now: float) -> None:
+        """Write batches by gateway, and the receiver's heartbeat, in one transaction."""
         with self._write() as connection:
             _note_heartbeat(connection, now)
-            if batch.last:
-                rows = [
-                    {"gateway": gateway, "channel": channel, "written_at": now}
-                    | {"last_in": last.came, "last_out": last.went, "last_heard": last.heard}
-                    for (gateway, channel), last in batch.last.items()
+            key = _make_hash_key(connection, now)
+            for gateway, batch in sorted(batches.items()):
+                about = {"gateway": gateway, "written_at": now}
+                times = [
+                    about
+                    | {"channel": channel, "last_in": last.came}
+                    | {"last_out": last.went, "last_heard": last.heard}
+                    for channel, last in batch.last.items()
                 ]
-                connection.execute(_upsert(connection, last_messages, _LATEST), rows)
-            if batch.minutes:
                 counted = [
                     {"gateway": gateway, "channel": channel, "hour": hour}
                     | {"minutes": minutes.bits, "messages": minutes.messages}
-                    for (gateway, channel, hour), minutes in batch.minutes.items()
+                    for (channel, hour), minutes in batch.minutes.items()
                 ]
-                connection.execute(_upsert(connection, hours, _ADDED), counted)
-            if batch.echoes:
-                heard = [
-                    {"gateway": gateway, "token": token, "written_at": now}
-                    for gateway, token in sorted(batch.echoes)
-                ]
-                latest = {"written_at": _later}
-                connection.execute(_upsert(connection, heard_echoes, latest), heard)
-            _write_ids(connection, batch.ids, now)
+                echoes = [about | {"token": token} for token in sorted(batch.echoes)]
+                ids = [about | {"hash": _hash(key, *one)} for one in sorted(batch.ids)]
+                _add(connection, last_messages, _LATEST, times)
+                _add(connection, hours, _ADDED, counted)
+                _add(connection, heard_echoes, _LATER, echoes)
+                _add(connection, arrived_ids, _LATER, ids)
 
     def prune(self, now: float) -> None:
         """Delete expired rows."""
@@ -344,21 +343,15 @@ def _note_heartbeat(connection: sa.Connection, now: float) -> None:
         connection.execute(advance)
 
 
-def _write_ids(
-    connection: sa.Connection, ids: Collection[tuple[str, str, str]], now: float
-) -> None:
+def _make_hash_key(connection: sa.Connection, now: float) -> str:
+    """Return the key of the ids' hashes, created at the first write."""
     key = connection.scalar(sa.select(hash_key.c.key))
     if key is None:
         # If two create a key at the same time, the first one stays.
         made = {"id": 1, "key": secrets.token_hex(32), "since": now}
         add_missing(connection, hash_key, [made])
         key = connection.scalar(sa.select(hash_key.c.key))
-    rows = [
-        {"gateway": gateway, "hash": _hash(str(key), channel, one), "written_at": now}
-        for gateway, channel, one in sorted(ids)
-    ]
-    if rows:
-        connection.execute(_upsert(connection, arrived_ids, {"written_at": _later}), rows)
+    return str(key)
 
 
 def _hash(key: str, channel: str, message_id: str) -> int:
@@ -382,22 +375,30 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
     connection.execute(receiver_gaps.update().where(receiver_gaps.c.ends > now).values(ends=now))
 
 
-def _upsert(connection: sa.Connection, table: sa.Table, joined: Mapping[str, _Join]) -> sa.Insert:
-    """Return an upsert that joins the given columns of existing rows with the new values.
+def _add(
+    connection: sa.Connection,
+    table: sa.Table,
+    joined: Mapping[str, _Join],
+    rows: Sequence[Mapping[str, object]],
+) -> None:
+    """Add rows, or join the given columns of existing ones with the new values.
 
     All other columns of existing rows keep their values.
     """
-    return upsert(
-        connection.dialect.name,
-        table,
-        lambda new: [(name, join(table.c[name], new[name])) for name, join in joined.items()],
-    )
+    if rows:
+        statement = upsert(
+            connection.dialect.name,
+            table,
+            lambda new: [(name, join(table.c[name], new[name])) for name, join in joined.items()],
+        )
+        connection.execute(statement, rows)
 
 
 def _later(present: Any, new: Any) -> sa.ColumnElement[Any]:
     return sa.case((new > present, new), else_=present)
 
 
+_LATER: Mapping[str, _Join] = {"written_at": _later}
 _LATEST: Mapping[str, _Join] = dict.fromkeys(
     ("last_in", "last_out", "last_heard", "written_at"), _later
 )
