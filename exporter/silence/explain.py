@@ -9,7 +9,7 @@ from exporter.silence.model import Bounds, Learned, Model, ModelError, Threshold
 from zapwatch.channels import Channel, Status, channel_key, folded, key_meant
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.base import GatewayError
-from zapwatch.gateways.registry import make_gateway
+from zapwatch.gateways.registry import list_once
 from zapwatch.messages.message import ActivitySnapshot, MessageLogError
 from zapwatch.messages.source import lookback_hours, open_source
 
@@ -37,8 +37,8 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
     known = model.channels if model else {}
     try:
         # Only the gateway has the name that the log uses for a channel.
-        listed, assumed = {one.key: one for one in _listed(gateway)}, None
-    except MessageLogError:
+        listed, assumed = {one.key: one for one in list_once(gateway)}, None
+    except GatewayError:
         listed, assumed = {}, channel_id
     name = key_meant(channel_id, listed) or key_meant(channel_id, known) or assumed
     if name is None:
@@ -84,17 +84,6 @@ def _unlisted(gateway: GatewaySettings, name: str, known: Collection[str]) -> Ch
     alias = next((one.id for one in gateway.channels if channel_key(one.name) == name), None)
     twins = [key for key in known if folded(key) == folded(name) and key != name]
     return Channel(name, Status.UNKNOWN, alias=alias, has_twin=bool(twins))
-
-
-def _listed(gateway: GatewaySettings) -> Collection[Channel]:
-    """Return the gateway's channels; raise MessageLogError."""
-    client = make_gateway(gateway, observe=lambda *_: None)
-    try:
-        return client.list_channels().channels
-    except GatewayError as error:
-        raise MessageLogError(str(error)) from None
-    finally:
-        client.close()
 
 
 def _why_fixed(

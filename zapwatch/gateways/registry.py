@@ -7,9 +7,10 @@ exporter three quarters, for its lists, and all other calls the rest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config.settings import GatewaySettings
 from zapwatch.gateways.base import NO_BUDGET, ChannelList, Gateway, Observer, RequestBudget
@@ -154,6 +155,15 @@ def make_gateway(settings: GatewaySettings, *, observe: Observer, polls: bool = 
         list_all = gateway.list_channels
         gateway.list_channels = lambda: _leave_out(list_all(), settings)  # type: ignore[method-assign]
     return gateway
+
+
+def list_once(settings: GatewaySettings) -> Sequence[Channel]:
+    """Return a gateway's channels by a client of its own; raise GatewayError."""
+    gateway = make_gateway(settings, observe=lambda *_: None)
+    try:
+        return gateway.list_channels().channels
+    finally:
+        gateway.close()
 
 
 def _leave_out(listed: ChannelList, settings: GatewaySettings) -> ChannelList:

@@ -27,7 +27,7 @@ from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, ch
 from zapwatch.config.settings import BY_NAME, ONE_GATEWAY, PIXELHUB, Settings
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
-from zapwatch.gateways.registry import ADAPTERS
+from zapwatch.gateways.registry import ADAPTERS, list_once
 from zapwatch.messages.message import MessageLogError
 from zapwatch.server import fail
 from zapwatch.setup import dialog
@@ -354,7 +354,7 @@ class Setup:
     def _try_gateway(self) -> bool:
         try:
             settings = self._parsed()
-            channels = dialog.list_channels(settings)
+            listed = list_once(settings.gateways[0])
         except SettingsError as error:
             self._console.warn(f"✗ {error}")
             if "INFRA_SECRET_KEY" in str(error) and not self._console.assume:
@@ -374,12 +374,13 @@ class Setup:
             known = self._value(name)
             file = self._ask(name, _("PEM file with the gateway's own certificate (empty: none)"))
             return self._note(name, _absolute(file)) != known and self._try_gateway()
-        names = [f"{printable(one.id)} ({one.status})" for one in channels[:_SHOWN]]
-        more = ["…"] if len(channels) > _SHOWN else []
-        listed = ", ".join([*names, *more]) or _("none yet")
+        shown = sorted(listed, key=lambda channel: channel.key)[:_SHOWN]
+        names = [f"{printable(one.id)} ({one.status})" for one in shown]
+        more = ["…"] if len(listed) > _SHOWN else []
+        line = ", ".join([*names, *more]) or _("none yet")
         base_url = settings.gateways[0].base_url
-        self._console.say(f"✓ {base_url}: " + _("channels:") + f" {len(channels)}")
-        self._console.say(f"  {listed}")
+        self._console.say(f"✓ {base_url}: " + _("channels:") + f" {len(listed)}")
+        self._console.say(f"  {line}")
         return True
 
     def _messages(self) -> bool:

@@ -28,11 +28,10 @@ from zapwatch.alertmanager import (
     send_test,
     way_names,
 )
-from zapwatch.channels import Channel, folded
+from zapwatch.channels import folded
 from zapwatch.cli import printable
 from zapwatch.config.readers import SettingsError, fingerprint
 from zapwatch.config.settings import Settings
-from zapwatch.gateways.registry import make_gateway
 from zapwatch.http import HttpClient, HttpError, one_line
 from zapwatch.messages.source import open_source
 
@@ -177,12 +176,6 @@ _HOUR = 3600.0
 _INTEGRATION = re.compile(r"integration=\"?(\w+)")
 _CALLED = re.compile(r'\b(Post|Get) "[^"]*": ')
 _ERROR = re.compile(r'err="((?:[^"\\]|\\.)*)"')
-
-
-def list_channels(settings: Settings) -> list[Channel]:
-    """Return the gateway's channels, sorted; raise GatewayError."""
-    gateway = make_gateway(settings.gateways[0], observe=lambda *_: None)
-    return sorted(gateway.list_channels().channels, key=lambda channel: channel.key)
 
 
 def count_recent(settings: Settings) -> int:
