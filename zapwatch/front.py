@@ -239,16 +239,16 @@ class Front:
             return refusal
         if path == _HEALTH:
             return self._call(environ)
-        loop = asyncio.get_running_loop()
         if path == _METRICS and not environ["QUERY_STRING"]:  # name[] is rendered each time
             accepted = environ.get("HTTP_ACCEPT", ""), environ.get("HTTP_ACCEPT_ENCODING", "")
             page = self.cached_metrics(*accepted) if environ["REQUEST_METHOD"] == "GET" else None
             if page is not None:
                 return Answer(HTTPStatus.OK, list(page.headers.items()), page.body)
+            loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._of_metrics, self._call, environ)
         if self._ping is None:
-            return await self._calling(loop, environ)
-        return await self._unless_hung(loop, environ, self._ping)
+            return await self._calling(environ)
+        return await self._unless_hung(environ, self._ping)
 
     async def _take_body(self, environ: WSGIEnvironment, protocol: Any) -> Answer | None:
         """Read the body into ``environ``; return an answer if it is refused."""
@@ -285,11 +285,10 @@ class Front:
         path: str = environ["PATH_INFO"]
         return path == self._urgent or (self._urgent[-1] == "/" and path.startswith(self._urgent))
 
-    def _calling(
-        self, loop: asyncio.AbstractEventLoop, environ: WSGIEnvironment
-    ) -> asyncio.Future[Answer]:
+    def _calling(self, environ: WSGIEnvironment) -> asyncio.Future[Answer]:
         if self._is_urgent(environ):
-            return self._of_urgent.submit(loop, environ)
+            return self._of_urgent.submit(environ)
+        loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._of_others, self._call, environ)
 
     def _is_keyed(self, path: str) -> bool:
@@ -357,20 +356,16 @@ class Front:
             raise RSGIProtocolClosed
         return None if size > limit else b"".join(chunks)
 
-    async def _unless_hung(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        environ: WSGIEnvironment,
-        ping: Callable[[], object],
-    ) -> Answer:
+    async def _unless_hung(self, environ: WSGIEnvironment, ping: Callable[[], object]) -> Answer:
         """Call the application; return a 503 if neither it nor the database responds."""
+        loop = asyncio.get_running_loop()
         if self._pinging is not None and self._pinging.get_loop() is not loop:
             self._pinging = None  # from before a reload of the certificate
         pinging = self._pinging
         is_pinging = pinging is not None and not pinging.done()
         if is_pinging and self._is_silent():
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
-        calling = self._calling(loop, environ)
+        calling = self._calling(environ)
         while True:
             done, _ = await asyncio.wait((calling,), timeout=_PATIENCE_SECONDS)
             if done:
@@ -475,10 +470,8 @@ class _Batches:
         )
         start_thread("urgent", self._work)
 
-    def submit(
-        self, loop: asyncio.AbstractEventLoop, environ: WSGIEnvironment
-    ) -> asyncio.Future[Answer]:
-        future = loop.create_future()
+    def submit(self, environ: WSGIEnvironment) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.put((environ, future))
         return future
 
