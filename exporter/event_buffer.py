@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter as MetricCounter
 
@@ -217,17 +217,15 @@ class Inbox:
                     {key: n for key, n in box.undecryptable.items() if key in keys}
                 )
 
-    def counts(self, gateway: str) -> ActivitySnapshot:
-        """Return the counts since the start, without times."""
+    def counts(self, gateway: str) -> dict[str, Any]:
+        """Return the counts since the start, as fields of a snapshot."""
         with self._lock:
             box = self._boxes[gateway]
-            return ActivitySnapshot(
-                now=0.0,
-                last_message={},
-                messages=dict(box.counts),
-                rows_read=box.events,
-                undecryptable=dict(box.undecryptable),
-            )
+            return {
+                "messages": dict(box.counts),
+                "rows_read": box.events,
+                "undecryptable": dict(box.undecryptable),
+            }
 
     def write(self) -> None:
         """Write waiting messages, or a heartbeat if it is due; raise MessageLogError.
@@ -289,12 +287,7 @@ class TakenMessages(StoredMessages):
         # Before the write, so that every counted message already has its time.
         counts = self._inbox.counts(self._gateway)
         self._inbox.write()
-        return replace(
-            super().poll(channels),
-            messages=counts.messages,
-            rows_read=counts.rows_read,
-            undecryptable=counts.undecryptable,
-        )
+        return replace(super().poll(channels), **counts)
 
 
 class Post:
