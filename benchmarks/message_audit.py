@@ -24,7 +24,7 @@ from reconnect_hook.message_audit import Audit, MessageAuditor
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode
-from zapwatch.gateways.helpers import Entry, read_pages
+from zapwatch.gateways.helpers import Entry, read_chats
 from zapwatch.messages.message import Received, Wanted
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
@@ -119,7 +119,7 @@ def _audit(reading: MessageLog, has: Sequence[tuple[str, float]]) -> Audit:
             ]
 
     def received(_channel: Channel, wanted: Wanted) -> Received:
-        return read_pages(pages(), wanted)
+        return read_chats([pages()], wanted)
 
     gateway: Any = SimpleNamespace(received=received, delivery_seconds=0.0)
     book: Any = SimpleNamespace(recorded=lambda *_: (set(), set()))

@@ -16,7 +16,7 @@ from reconnect_hook.delivery import WebhookFault, WebhookMemory
 from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, answering_as, world_of
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError
-from zapwatch.gateways.helpers import Entry, read_pages
+from zapwatch.gateways.helpers import Entry, read_chats
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.message import Direction, Received, Wanted, bare_id, parse_event
 
@@ -311,7 +311,7 @@ def test_a_list_without_an_end_is_given_up(are_messages: bool) -> None:
         ]
         for page in itertools.count()
     )
-    received = read_pages(pages, Wanted(0.0, 9.0))
+    received = read_chats([pages], Wanted(0.0, 9.0))
     assert received.cannot_know == "50000 messages at most are compared"
     assert received.count == (51_000 if are_messages else 0)
 

@@ -48,7 +48,7 @@ from zapwatch.gateways.base import (
     QrKind,
     WebhookConfig,
 )
-from zapwatch.gateways.helpers import Entry, read_pages
+from zapwatch.gateways.helpers import Entry, read_chats
 from zapwatch.messages.message import (
     Delivered,
     MessageLogError,
@@ -219,7 +219,7 @@ class FakeGateway(Gateway):
             Entry(one.at, one.id, one.kind, one.chat, {"id": one.id})
             for one in self.has.get(channel.id, [])
         ]
-        return replace(read_pages([rows], wanted), cannot_know=self.cannot_know)
+        return replace(read_chats([[rows]], wanted), cannot_know=self.cannot_know)
 
     def webhook(self, channel: Channel) -> WebhookConfig | None:
         self._called("webhook", Operation.WEBHOOK, channel.id)

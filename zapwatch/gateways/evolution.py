@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -37,7 +36,7 @@ from zapwatch.gateways.helpers import (
     in_path,
     is_of_a_chat,
     number_of,
-    read_pages,
+    read_chats,
     read_pairing_code,
     status_of,
     with_statuses,
@@ -267,11 +266,10 @@ class EvolutionGateway(Gateway):
 
         The list is empty if no message has arrived, and also if storing is off.
         """
-        received = read_pages(self._messages(channel.id, wanted), wanted)
-        if received.count or received.cannot_know:
-            events = {id_: self._event(channel, row) for id_, row in received.events.items()}
-            return replace(received, events=events)
-        if self._page(channel.id, {}, 1, 1)["total"] == 0:
+        pages = self._messages(channel.id, wanted)
+        received = read_chats([pages], wanted, lambda _, row: self._event(channel, row))
+        is_empty = not (received.count or received.cannot_know)
+        if is_empty and self._page(channel.id, {}, 1, 1)["total"] == 0:
             why = (
                 "Evolution has no message of this instance: DATABASE_SAVE_DATA_NEW_MESSAGE is off?"
             )

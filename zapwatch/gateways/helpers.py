@@ -183,19 +183,19 @@ class Entry:
     """Whole entry."""
 
 
-def read_pages(pages: Iterable[list[Entry]], wanted: Wanted) -> Received:
-    """Return the wanted messages of one list; see read_chats()."""
-    return read_chats([pages], wanted)
-
-
-def read_chats(chats: Iterable[Iterable[list[Entry]]], wanted: Wanted) -> Received:
+def read_chats(
+    chats: Iterable[Iterable[list[Entry]]],
+    wanted: Wanted,
+    to_event: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda _id, row: row,
+) -> Received:
     """Return the wanted messages of chats; the pages of each are newest first.
 
     Times are checked here, since gateways ignore filters; reading a chat ends with a page whose
     entries are all older than ``since``. For the newest messages, the first page of the first three
-    chats suffices. Only wanted messages are kept in memory; their ``events`` are whole entries.
+    chats suffices. Only wanted messages are kept in memory; ``to_event`` makes events of their ids
+    and entries.
     """
-    reading = _Reading(wanted)
+    reading = _Reading(wanted, to_event)
     for pages in islice(chats, _NEWEST_CHATS if wanted.newest else None):
         try:
             reading.read(pages)
@@ -203,18 +203,21 @@ def read_chats(chats: Iterable[Iterable[list[Entry]]], wanted: Wanted) -> Receiv
             reading.why = reading.why or str(error)
         if reading.count > MOST_MESSAGES:
             break
-    return Received(tuple(reading.found), reading.why, reading.rows, reading.count)
+    return Received(tuple(reading.found), reading.why, reading.events, reading.count)
 
 
 class _Reading:
     """The messages of the chats that have been read."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(
+        self, wanted: Wanted, to_event: Callable[[str, dict[str, Any]], dict[str, Any]]
+    ) -> None:
         self.found: list[ReceivedMessage] = []
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.events: dict[str, dict[str, Any]] = {}
         self.why = ""
         self.count = 0
         self._wanted = wanted
+        self._to_event = to_event
         self._counted = IdSet()
 
     def read(self, pages: Iterable[list[Entry]]) -> None:
@@ -251,7 +254,7 @@ class _Reading:
             if id_ in wanted:
                 self.found.append(_message(entry, id_, at))
                 if self._wanted.events:
-                    self.rows[id_] = entry.row
+                    self.events[id_] = self._to_event(id_, entry.row)
 
 
 def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:

@@ -11,7 +11,7 @@ import hmac
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -202,9 +202,8 @@ class WahaGateway(Gateway):
         lists_all = engine in _LISTS_ALL_CHATS
         chats = ["all"] if lists_all else self._chats_since(channel.id, wanted)
         size = _NEWEST if wanted.newest else _PAGE
-        received = read_chats((self._messages(channel.id, one, size) for one in chats), wanted)
-        events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
-        return replace(received, events=events)
+        pages = (self._messages(channel.id, one, size) for one in chats)
+        return read_chats(pages, wanted, partial(_event, session))
 
     @classmethod
     def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:

@@ -34,7 +34,7 @@ from zapwatch.gateways.helpers import (
     is_of_a_chat,
     map_concurrently,
     number_of,
-    read_pages,
+    read_chats,
     read_pairing_code,
 )
 from zapwatch.messages.message import (
@@ -237,7 +237,7 @@ class WhapiGateway(Gateway):
 
         One request for each 500 messages and one more.
         """
-        key, listed = channel_key(channel.id), 0
+        listed = 0
 
         def entries() -> Iterator[list[Entry]]:
             nonlocal listed
@@ -245,18 +245,15 @@ class WhapiGateway(Gateway):
                 listed += len(page)
                 yield [_entry(row) for row in page]
 
-        received = read_pages(entries(), wanted)
+        alias = self._aliases.get(channel_key(channel.id))
+        about = {"event": {"type": "messages", "event": "post"}, "channel_id": alias}
+        received = read_chats([entries()], wanted, lambda _, row: {"messages": [row]} | about)
         if not listed and not received.cannot_know:
             return Received(cannot_know="the gateway lists no message of this channel, new or old")
-        about = {
-            "event": {"type": "messages", "event": "post"},
-            "channel_id": self._aliases.get(key),
-        }
-        events = {id_: {"messages": [row]} | about for id_, row in received.events.items()}
-        if events and about["channel_id"] is None:
+        if received.events and alias is None:
             why = "Whapi has not reported its own name of this channel"
             return replace(received, cannot_know=why, events={})
-        return replace(received, events=events)
+        return received
 
     def _messages(self, channel_id: str, size: int) -> Iterator[list[dict[str, Any]]]:
         offset = 0

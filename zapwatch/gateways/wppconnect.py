@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -322,12 +321,8 @@ class WppconnectGateway(Gateway):
         recent.sort(reverse=True)
         size = _NEWEST if wanted.newest else _PAGE
         pages = (self._messages(channel.id, chat, size) for _, chat in recent)
-        received = read_chats(pages, wanted)
-        events = {
-            id_: {"event": "onmessage", "session": channel.id} | row
-            for id_, row in received.events.items()
-        }
-        return replace(received, events=events)
+        about = {"event": "onmessage", "session": channel.id}
+        return read_chats(pages, wanted, lambda _, row: about | row)
 
     def _messages(self, channel_id: str, chat: str, size: int) -> Iterator[list[Entry]]:
         query = {"count": str(size)}
