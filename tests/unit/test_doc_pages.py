@@ -21,7 +21,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _INDENTED = re.compile(r"^\n((?: {4}\S.*\n)+)", re.MULTILINE)
 # Where the Portuguese page leaves the rest to the English one.
-_ONLY_ENGLISH = ("## Another one", "| busy channels |", "## What it costs")
+_ONLY_ENGLISH = ("## Another one", "## What it costs")
 
 TRANSLATED = (
     "proof-of-life.md",
