@@ -20,8 +20,6 @@ _PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *_DOC
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _INDENTED = re.compile(r"^\n((?: {4}\S.*\n)+)", re.MULTILINE)
-# Where the Portuguese page leaves the rest to the English one.
-_ONLY_ENGLISH = ("## Another one", "## What it costs")
 
 TRANSLATED = (
     "proof-of-life.md",
@@ -93,11 +91,9 @@ def test_each_language_leads_to_the_other() -> None:
 
 
 def _in_both(text: str) -> str:
-    """Return a page without what the Portuguese one leaves to the English one."""
-    for title in _ONLY_ENGLISH:
-        start, found, rest = text.partition(f"\n{title}")
-        text = start + "\n## " * bool(found) + rest.partition("\n## ")[2]
-    return text
+    """Return a page without the steps for another gateway, which only the English one has."""
+    start, found, rest = text.partition("\n## Another one")
+    return start + "\n## " * bool(found) + rest.partition("\n## ")[2]
 
 
 def _commands(text: str) -> list[str]:
