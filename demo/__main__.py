@@ -183,7 +183,7 @@ def _run_story() -> None:
             events = _events(loop, settings)
             story = Story(simulator, events, f"http://{loop.at.prometheus}", check)
             story.prepare()
-            print("\nAll channels are well. Now three fail, and one falls quiet:\n", flush=True)
+            print("\nAll channels are well. Now three fail, and one goes quiet:\n", flush=True)
             story.play()
             print(f"\n{story.table()}\n\nEverything stays up until Ctrl-C.", flush=True)
             _follow(loop, events)

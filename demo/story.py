@@ -140,7 +140,7 @@ def _parts() -> list[Part]:
         Part("pixel12digital", "session dropped", "drop", disconnected),
         Part("imobsites", "zombie: connected, no message", "zombie", "WhatsAppChannelSilent"),
         Part("Loja Centro", "pairing lost, QR code", "unpair", disconnected, needs_scan=True),
-        Part(_QUIET_CHANNEL, "falls quiet, but is well", "quieten", "WhatsAppChannelSuspect"),
+        Part(_QUIET_CHANNEL, "goes quiet, but works", "quieten", "WhatsAppChannelSuspect"),
     ]
 
 
@@ -205,7 +205,7 @@ class Story:
             (part.channel, part.happened, *map(_s, (part.detected, part.asked, part.repaired)))
             for part in self.parts
         ]
-        rows.append((HEALTHY_CHANNEL, "nothing, and nothing was done", "-", "-", "-"))
+        rows.append((HEALTHY_CHANNEL, "no fault, no repair", "-", "-", "-"))
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
         lines = (header, ["-" * width for width in widths], *rows)
         return "\n".join(

@@ -268,7 +268,7 @@ class Inbox:
                 pass  # the pollers get and log the same error
             except Exception:  # noqa: BLE001
                 # Unexpected, but the next attempt may succeed.
-                _log.exception("messages cannot be written, a fault of the exporter itself")
+                _log.exception("messages cannot be written: internal error")
             self._clock.wait(self._stopped, _WRITE_SECONDS)
 
 

@@ -144,7 +144,7 @@ class Poller(ABC):
         """Close the source."""
 
     def run(self) -> None:
-        """Poll until stopped; raise only a fault of the exporter itself."""
+        """Poll until stopped; raise only internal errors."""
         try:
             self._poll_until_stopped()
         except Exception:
@@ -191,7 +191,7 @@ class Poller(ABC):
         except Exception as error:  # noqa: BLE001
             # Unexpected, but a dead poller would leave a snapshot that looks current.
             name = type(error).__name__
-            self._failed(name, f"{name}, a fault of the exporter itself", exc_info=True)
+            self._failed(name, f"{name}: internal error", exc_info=True)
         else:
             self._worked()
 
@@ -261,7 +261,7 @@ class GatewayPoller(Poller):
             return
         self._left_out = set(left_out)
         if not left_out:
-            self._log.info("channel list: no entry is left out any more")
+            self._log.info("channel list: no entry is left out now")
             return
         told = ", ".join(f"{count} {LEFT_OUT_WORDS[reason]}" for reason, count in left_out.items())
         self._log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
@@ -331,7 +331,7 @@ class LogPoller(Poller):
         self._clock_offset = offset
         self._log.warning(
             "message log: rows are dated %.1f h %s: their writer's clock or time zone differs from "
-            "the database's, or they were kept back; they count from when they came",
+            "the database's, or they were delayed; they count from their arrival",
             abs(offset) / 3600,
             "back" if offset < 0 else "ahead",
         )

@@ -76,7 +76,7 @@ class GatewayMonitor:
         if state is None:
             return ()  # the log is read again as soon as there is a list
         if not state.up:
-            raise MessageLogError("the gateway does not give its channel list")
+            raise MessageLogError("the gateway does not return its channel list")
         return state.channels
 
     def start(self) -> None:

@@ -498,7 +498,7 @@ class MessageAuditor:
         except (StateError, GatewayError) as error:
             _log.warning("messages cannot be audited: %s; trying again", error)
         except Exception:  # noqa: BLE001
-            _log.exception("an audit of messages met a fault of the hook itself")
+            _log.exception("an audit of messages failed: internal error")
 
     def _work(self, due: Sequence[DueAudit]) -> None:
         listed = self._list({one.key for one in due})

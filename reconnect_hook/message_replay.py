@@ -325,7 +325,7 @@ class MessageReplayer:
         except StateError as error:
             _log.warning("missed messages cannot be delivered: %s; trying again", error)
         except Exception:  # noqa: BLE001
-            _log.exception("a delivery of missed messages met a fault of the hook itself")
+            _log.exception("a delivery of missed messages failed: internal error")
 
     def run_now(self, channel: Channel) -> tuple[Counter[Replay], str] | None:
         """Deliver a channel's missed messages now; None if another delivery is running.
@@ -399,7 +399,7 @@ class MessageReplayer:
         if gone and received.cannot_know:
             run.why, run.cannot_know = received.cannot_know, True
         elif gone:
-            self._end(run, channel, gone, Replay.GONE, "the gateway has it no more")
+            self._end(run, channel, gone, Replay.GONE, "the gateway no longer has it")
 
     def _send(self, run: _Run, channel: Channel, id_: str, event: Mapping[str, Any]) -> None:
         event = self._client.with_media(channel, event)

@@ -412,7 +412,7 @@ class Scheduler:
                 pause = RETRY_SECONDS
             except Exception:  # noqa: BLE001
                 # Unexpected, but without this thread the hook would repair nothing.
-                _log.exception("a fault of the hook itself")
+                _log.exception("reconciler: internal error")
                 pause = RETRY_SECONDS
             self._wanted.wait(pause)
             self._wanted.clear()

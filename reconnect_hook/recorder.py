@@ -90,7 +90,7 @@ _RESTARTS = (
     "scan a new QR code"
 )
 _JUDGED_AT_ONCE = 500  # rows a transaction, so that alerts are stored quickly
-_FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
+_FAULT_SECONDS = 60.0  # until a row with an internal error is evaluated again
 _FLAPPING_SECONDS = 3600.0  # a channel that drops so soon after a call comes after the others
 _LONGEST_POSTPONEMENT = 590.0  # below LONGEST_DUE_SECONDS, beyond which a deadline is over
 # A separate generator: other users of ``random`` may depend on their own sequence.
@@ -253,7 +253,7 @@ class Recorder:
             else:
                 self._apply(changes, row, decision, listed.look)
         except Exception:  # noqa: BLE001
-            _log.exception("channel %r met a fault of the hook itself", row.channel)
+            _log.exception("channel %r: internal error", row.channel)
             row.restore()
             row.next_at = changes.at + _FAULT_SECONDS
 
@@ -423,7 +423,7 @@ class Recorder:
             except sa.exc.SQLAlchemyError:
                 raise  # the whole transaction fails
             except Exception:  # noqa: BLE001
-                _log.exception("channel %r met a fault of the hook itself", row.channel)
+                _log.exception("channel %r: internal error", row.channel)
                 row.restore()
                 self._record_answer(changes, row, _as_fault(one))
         self._claim(changes)
@@ -450,7 +450,7 @@ class Recorder:
             return
         changes.attempts.add(AttemptKind.REPAIR, row.key, *_answer_step(answer))
         if answer.is_fault:
-            end = End(Outcome.FAILED, detail="fault of the hook", channel=row.channel)
+            end = End(Outcome.FAILED, detail="internal error", channel=row.channel)
             self._end(changes, row, end, None)
             return
         if answer.error is None or not is_of_the_whole(answer.error):
@@ -612,7 +612,7 @@ def _lines(changes: RowChanges) -> list[Mapping[str, object]]:
 def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
     """Return the step of a call's answer, with the gateway's error message."""
     if answer.is_fault:
-        return StepKind.FAILED, "fault of the hook"
+        return StepKind.FAILED, "internal error"
     if answer.error is not None:
         return StepKind.FAILED, words(answer.error)
     return StepKind.ANSWERED, "done" if answer.kind is None else answer.kind.name.lower()
@@ -622,7 +622,7 @@ def _as_fault(one: Called | ProbeAnswer) -> Called | ProbeAnswer:
     """Return the answer as if the hook itself had failed."""
     if isinstance(one, Called):
         return replace(one, answer=CallAnswer(is_fault=True))
-    return replace(one, finding=UnableError("fault of the hook"), steps=())
+    return replace(one, finding=UnableError("internal error"), steps=())
 
 
 def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:

@@ -233,8 +233,8 @@ class Workers:
         except GatewayError as error:
             failed = error
         except Exception:  # noqa: BLE001
-            _log.exception("the list met a fault of the hook itself")
-            failed = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "fault of the hook")
+            _log.exception("the list failed: internal error")
+            failed = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "internal error")
         answered_at = self._clock.monotonic()
         ages = {} if horizon is None or failed else self._ages(horizon)
         self._post(lead, Listed(look, asked_at, answered_at, channels, ages, failed))
@@ -246,7 +246,7 @@ class Workers:
         except MessageLogError:
             return {}
         except Exception:  # noqa: BLE001
-            _log.exception("the messages met a fault of the hook itself")
+            _log.exception("the messages failed: internal error")
             return {}
 
     def _call(self, lead: object, key: str, channel: Channel, call: MakeCall) -> None:
@@ -256,7 +256,7 @@ class Workers:
             answer = CallAnswer(error=error)
         except Exception:  # noqa: BLE001
             # Unexpected, but accepted work always ends with an outcome.
-            _log.exception("a repair met a fault of the hook itself")
+            _log.exception("a repair failed: internal error")
             answer = CallAnswer(is_fault=True)
         self._post(lead, Called(key, call.step, answer))
 
@@ -307,7 +307,7 @@ class Workers:
         except (MessageLogError, StateError) as error:
             finding = UnreadableError(str(error), _LOG_AGAIN_SECONDS)
         except Exception as error:  # noqa: BLE001
-            _log.exception("a probe met a fault of the hook itself")
+            _log.exception("a probe failed: internal error")
             finding = UnreadableError(str(error), _LOG_AGAIN_SECONDS)
         seconds = self._clock.monotonic() - began
         # After a late answer of its gateway, another probe of the channel may be in progress.

@@ -116,7 +116,7 @@ class Database:
 
     def _prepare(self) -> None:
         if self._in_memory:
-            raise StateError("a database in memory would be another one for each thread")
+            raise StateError("a database in memory would be a different one in each thread")
         if self._read_only:
             return
         try:

@@ -212,7 +212,7 @@ class Front:
         try:
             answer = await self._answer(scope, protocol)
         except Exception:  # noqa: BLE001 - the next one may succeed
-            _log.exception("a request failed, a fault of the program itself")
+            _log.exception("a request failed: internal error")
             answer = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
         is_limited = any(name == "Retry-After" for name, _ in answer.headers)
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS or is_limited:
@@ -503,7 +503,7 @@ class _Batches:
             try:
                 return self._answer_together(environs)
             except Exception:  # noqa: BLE001 - the application answers each by itself
-                _log.exception("requests were not answered, a fault of the program itself")
+                _log.exception("requests were not answered: internal error")
         return [None] * len(environs)
 
     def _outcome(self, environ: WSGIEnvironment) -> Answer | Exception:
@@ -691,7 +691,7 @@ class Server:
                 _log.error("certificates and users stay as they are: %s", error)
                 continue
             if web.tls != self._web.tls:
-                _log.warning("tls_server_config has changed: it counts from the next start")
+                _log.warning("tls_server_config has changed: it takes effect at the next start")
                 web = replace(web, tls=self._web.tls)
             self._web = web
             front.users = web.users

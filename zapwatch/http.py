@@ -235,7 +235,7 @@ class HttpClient:
                 content_type = response.headers.get("Content-Type", "")
                 return HttpResponse(response.status_code, content_type, self._read(response))
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
-            detail = "a secret that no HTTP header can carry"
+            detail = "a secret that is not allowed in an HTTP header"
             raise HttpError("invalid", detail, sent=False) from None
         # Time-outs and TLS errors can be ConnectionErrors too, so the order matters.
         except requests.ConnectTimeout:

@@ -137,7 +137,7 @@ class MetricsPage:
                 self._pages = self._render(self._registry, formats)
             except Exception:  # noqa: BLE001
                 # Until the next rendering, scrapes render by themselves and return the error.
-                _log.exception("the metrics cannot be rendered, a fault of the program itself")
+                _log.exception("the metrics cannot be rendered: internal error")
                 self._pages = {}
 
     def _run(self) -> None:
@@ -168,7 +168,7 @@ def register_dead_threads(registry: CollectorRegistry, program: str) -> None:
     """Register the number of dead threads; ``program`` is the metric's prefix."""
     Gauge(
         f"{program}_dead_threads",
-        "Threads that ended by a fault of the program; only a restart helps.",
+        "Threads that died of an internal error; only a restart helps.",
         registry=registry,
     ).set_function(lambda: len(dead_threads))
 

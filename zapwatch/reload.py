@@ -67,8 +67,8 @@ class Reloading:
             try:
                 refusal = self._reload()
             except Exception:  # noqa: BLE001 - the next reload may succeed; the program keeps running
-                _log.exception("the settings cannot be read again, a fault of the program itself")
-                refusal = "a fault of the program itself; its log has the details"
+                _log.exception("the settings cannot be read again: internal error")
+                refusal = "internal error; the log has the details"
             self._metrics.record(successful=refusal is None)
             notify("READY=1")
         return refusal

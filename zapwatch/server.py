@@ -96,7 +96,7 @@ def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
             work()
         except BaseException:  # noqa: BLE001 - a thread has no caller
             dead_threads.append(name)
-            _threads.exception("the thread %s has died, a fault of the program itself", name)
+            _threads.exception("the thread %s has died of an internal error", name)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
@@ -143,7 +143,7 @@ def _vouch(host: str, port: int, *, tls: bool) -> None:
         try:
             check_health(host, port, seconds, tls=tls)
         except (OSError, http.client.HTTPException) as error:
-            _log.warning("the program does not answer itself: %s", str(error) or type(error))
+            _log.warning("the program's own server does not answer: %s", str(error) or type(error))
             time.sleep(min(_RETRY_SECONDS, seconds))
             continue
         notify(state)

@@ -85,12 +85,12 @@ class Learner:
         try:
             self._learn()
         except MessageLogError as error:
-            self._log.warning("silence cannot be learned, and stays as it is: %s", error)
+            self._log.warning("silence thresholds cannot be learned: %s", error)
         except OSError as error:
             self._log.warning("%s cannot be written: %s", self._path, error.strerror)
         except Exception:  # noqa: BLE001
             # Unexpected, but the next attempt may succeed.
-            self._log.exception("silence cannot be learned, a fault of the exporter itself")
+            self._log.exception("silence thresholds cannot be learned: internal error")
 
     def _learn(self) -> None:
         started = self._clock.monotonic()
@@ -110,7 +110,7 @@ class Learner:
         model = Model(self._clock.time(), channels)
         self._board.update(silence=model)
         self._log.info(
-            "silence: learned of %d channels from %d messages, in %.0f s",
+            "silence: learned thresholds of %d channels from %d messages, in %.0f s",
             len(channels),
             model.messages,
             self._clock.monotonic() - started,

@@ -273,7 +273,7 @@ def load(path: Path, bounds: Bounds) -> Model | None:
         channels = {key: _learned(value) for key, value in content["channels"].items()}
         return Model(_number(content["learned_at"]), channels)
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise ModelError(f"{path} does not hold what it should") from None
+        raise ModelError(f"{path} has invalid contents") from None
 
 
 def _learned(value: Any) -> Learned:

@@ -70,7 +70,7 @@ def read(text: str, fetch: Callable[[str], bytes]) -> QrImage:
         for magic, kind in _KINDS:
             if data.startswith(magic):
                 return QrImage(kind, data)
-    raise QrImageError("no image of a kind that browsers show safely")
+    raise QrImageError("not an image that browsers display safely")
 
 
 def _decode(text: str) -> bytes:
@@ -233,7 +233,7 @@ class QrWatches:
                     started_at = self._ask_once(watch, started_at)
             except Exception:  # noqa: BLE001
                 # If the thread died, ``asking`` would stay True and look() would start no other.
-                _log.exception("a QR code cannot be shown, a fault of the hook itself")
+                _log.exception("a QR code cannot be shown: internal error")
                 watch.state = QrState.FAILED
             failed = watch.state in {QrState.FAILED, QrState.LIMITED, QrState.UNREADABLE}
             pause = max(self._pause, _FAILED_PAUSE_SECONDS) if failed else self._pause

@@ -346,7 +346,7 @@ class DirectReader:
         except GatewayError as error:
             _log.info("the page's list of %s: %s", self._gateway.name, error)
         except Exception:  # noqa: BLE001 - handled as a failed list
-            _log.exception("the page's list met a fault of the hook itself")
+            _log.exception("the page's list failed: internal error")
         else:
             return True
         return False
@@ -365,7 +365,7 @@ class DirectReader:
             _log.info("the page's messages of %s: %s", self._gateway.name, error)
             self._ages, self._log_up = {}, False
         except Exception:  # noqa: BLE001 - handled as an unreadable log
-            _log.exception("the page's messages met a fault of the hook itself")
+            _log.exception("the page's messages failed: internal error")
             self._ages, self._log_up = {}, False
         else:
             # The newest message may be among the unread rows.

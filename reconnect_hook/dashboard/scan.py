@@ -367,5 +367,5 @@ def _refuse(error: HTTPException) -> AnyResponse:
 def _fail(error: Exception) -> AnyResponse:
     status = 503 if isinstance(error, StateError) else 500
     if status == 500:
-        _log.error("a scan link's page met a fault of the hook itself", exc_info=error)
+        _log.error("a scan link's page failed: internal error", exc_info=error)
     return _message(status, _("Something went wrong"), _("Please try again in a moment."))

@@ -345,7 +345,7 @@ class DashboardCache:
             try:
                 snapshot = self._make(self._snapshot)
             except Exception:  # noqa: BLE001 - requests wait, and the next read may work
-                _log.exception("the page met a fault of the hook itself")
+                _log.exception("the page failed: internal error")
                 snapshot = self._snapshot
             with self._condition:
                 self._snapshot = snapshot

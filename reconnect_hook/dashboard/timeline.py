@@ -402,9 +402,9 @@ class MessageWeeks:
         try:
             week = self._week(key)
         except (MessageLogError, _TooLongError) as error:
-            _log.info("the page's week of %s: %s", self._gateway.name, error)
+            _log.info("the page's message history of %s: %s", self._gateway.name, error)
         except Exception:  # noqa: BLE001 - handled as an unreadable log
-            _log.exception("the page's week met a fault of the hook itself")
+            _log.exception("the page's message history failed: internal error")
         with self._condition:
             self._weeks.pop(key, None)
             self._weeks[key] = self._clock.monotonic(), week
@@ -419,7 +419,7 @@ class MessageWeeks:
 
         def pause() -> None:
             if self._clock.monotonic() > until:
-                raise _TooLongError("it is too long to be read for a page")
+                raise _TooLongError("there is too much to read for a page")
             self._clock.sleep(_WEEK_PAUSE_SECONDS)
 
         # A separate source: it is closed after this read.

@@ -127,7 +127,7 @@ def test_it_goes_on_whatever_a_poll_raises(
     paced.run()
     assert len(clock.pauses) == 3
     assert paced.failures == 2
-    assert "a fault of the exporter itself" in caplog.records[0].getMessage()
+    assert "internal error" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info, "what to report"
 
 
@@ -326,7 +326,7 @@ def test_unusable_entries_are_told_once_and_leave_the_others_alone(
     poller.poll_once()
     assert caplog.messages == [
         "channel list: 2 entries are left out: 2 without a usable id",
-        "channel list: no entry is left out any more",
+        "channel list: no entry is left out now",
     ]
 
 

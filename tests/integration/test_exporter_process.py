@@ -206,7 +206,7 @@ def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
         assert first.get("whatsapp_silence_learned_messages", gateway="wpp") == 1441
         wait_until((tmp_path / "state" / "silence.json").exists, "the state file")
         assert program.end() == 0
-        assert "silence: learned of 1 channels" in program.stderr
+        assert "silence: learned thresholds of 1 channels" in program.stderr
     # So many that reading them takes longer than the first polls.
     state = tmp_path / "state" / "silence.json"
     kept = json.loads(state.read_bytes())

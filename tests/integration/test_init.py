@@ -484,7 +484,7 @@ class TestFlags:
         monkeypatch.setattr(os, "isatty", lambda _: False)
         done = run_here(tmp_path, "zapwatch.setup.command", settings=_ENGLISH)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("init: there is no terminal to ask at: ")
+        assert done.stderr.startswith("init: there is no terminal for the questions: ")
         assert done.stderr.count("\n") == 1
 
 

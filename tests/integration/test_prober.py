@@ -175,7 +175,7 @@ def test_a_fault_in_what_a_probe_found_stops_no_other(
         world.alert("obra")
         world.run(60)
     assert world.outcomes("obra") == ["reconnected"]
-    assert "channel 'loja' met a fault of the hook itself" in caplog.messages
+    assert "channel 'loja': internal error" in caplog.messages
     assert len(_times(world)) == 1
     assert world.outcomes() == outcomes
     row = world.row()

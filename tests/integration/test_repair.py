@@ -339,7 +339,7 @@ class TestWhoseFaultItIs:
         world.put(status=Status.DISCONNECTED)
         world.gateway.on_call = _raise
         ended = world.repair()
-        assert (ended.outcome, ended.detail) == ("failed", "fault of the hook")
+        assert (ended.outcome, ended.detail) == ("failed", "internal error")
         assert caplog.records[0].exc_info
         world.gateway.on_call = lambda *_: world.put()
         assert world.repair().outcome == "reconnected"
@@ -368,7 +368,7 @@ class TestWhoseFaultItIs:
             world.alert("obra")
             world.run(50)
         assert world.outcomes("obra") == ["reconnected"]
-        assert "channel 'loja' met a fault of the hook itself" in caplog.messages
+        assert "channel 'loja': internal error" in caplog.messages
         world.run(15)
         assert world.outcomes("loja") == outcomes, "a minute later"
 
@@ -383,7 +383,7 @@ class TestWhoseFaultItIs:
             patch.setattr(world.gateway, "list_channels", _raise)
             world.alert()
             world.run(3)
-        assert "fault of the hook" in world.lines()[0]
+        assert "internal error" in world.lines()[0]
         world.run(60)
         assert world.outcomes() == ["reconnected"]
 
@@ -657,4 +657,4 @@ def test_no_fault_ends_the_loop(
     scheduler.stop(0)
     database.close()
     assert "state: locked; trying again" in caplog.messages
-    assert "a fault of the hook itself" in caplog.messages
+    assert "reconciler: internal error" in caplog.messages

@@ -461,7 +461,7 @@ def test_urgent_requests_that_wait_are_answered_together_up_to_a_limit(
     assert sum(batches) == 7
     assert max(batches) == 3
     assert answers == {200: len(batches) - 1, 202: 8 - len(batches)}
-    assert "a fault of the program itself" in caplog.text
+    assert "internal error" in caplog.text
 
 
 def test_headers_that_are_too_large_are_431(impatient: Served) -> None:

@@ -89,7 +89,7 @@ def test_a_program_shows_its_settings_and_reloads_them_over_http(
         gateways.write("a", "a")
         refused = reload()
         assert refused.status_code == 500
-        assert "two gateways are called a" in refused.text
+        assert "two gateways are named a" in refused.text
         wait_until(lambda: value("successful") == 0, "the metric")
         assert value("success_timestamp_seconds") == accepted_at
         gateways.write("a")
@@ -314,7 +314,7 @@ def test_the_hook_follows_the_file_on_sighup_and_loses_nothing(
 
         gateways.write("a", "a")
         assert _reload(hook, systemd).endswith(
-            f"refused: {gateways.file}: two gateways are called a"
+            f"refused: {gateways.file}: two gateways are named a"
         )
         gateways.write("a", "b")
         assert _reload(hook, systemd).startswith("settings were read again: added a; changed b (")

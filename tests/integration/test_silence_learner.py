@@ -127,7 +127,7 @@ def test_what_is_learned_is_pinned_and_saved(
     assert model.channels.keys() == {"Lo Ja"}
     assert model.messages == len(_every(1800, 20))
     assert time.time() - 60 < model.learned_at <= time.time()
-    assert "silence: learned of 1 channels from 961 messages" in caplog.text
+    assert "silence: learned thresholds of 1 channels from 961 messages" in caplog.text
     assert not made.is_due()
     assert len(closed) == 1, "no connection is kept until tomorrow"
 
@@ -208,7 +208,7 @@ def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
     made.learn_once()
     assert board.snapshot.silence is model
     (record,) = caplog.records
-    assert record.getMessage().startswith("silence cannot be learned, and stays as it is: no such")
+    assert record.getMessage().startswith("silence thresholds cannot be learned: no such")
 
     fresh = StateStore()
     fresh.update(gateway=board.snapshot.gateway)

@@ -264,7 +264,7 @@ def test_clients_may_need_a_certificate_and_systemd_sees_that_it_answers(
         ({"tls_server_config": {"cipher_suites": []}}, "'cipher_suites', which is not supported"),
         ({"basic_auth_users": {"a": "plain"}}, "needs a hash of bcrypt for 'a'"),
         ({"basic_auth_users": ["a"]}, "must have keys"),
-        ("[" * 100_000, "its brackets nest too deep"),
+        ("[" * 100_000, "its brackets nest too deeply"),
         ("basic_auth_users: {a: 2026-13-45}", "is not valid YAML"),
         ("basic_auth_users: {a: !!bool plain}", "is not valid YAML"),
         ("basic_auth_users: {a: !!timestamp plain}", "is not valid YAML"),

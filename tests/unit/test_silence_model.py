@@ -109,7 +109,7 @@ def test_a_number_that_cannot_be_is_refused(tmp_path: Path, name: str, value: ob
     content = _content(path)
     content["channels"]["loja"][name] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="does not hold what it should"):
+    with pytest.raises(ModelError, match="has invalid contents"):
         load(path, _BOUNDS)
 
 

@@ -189,8 +189,8 @@ def _secret(read: Reader, stored: str, type_: str, whose: str = "") -> str:
         secret = stored
     if not secret.isascii():
         raise SettingsError(
-            f"{label} decrypts to something that no HTTP header can "
-            "carry: is INFRA_SECRET_KEY the one that PixelHub uses?"
+            f"{label} decrypts to characters that are not allowed in "
+            "an HTTP header: is INFRA_SECRET_KEY the one that PixelHub uses?"
         )
     return secret
 
@@ -223,7 +223,7 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
     for number, entry in enumerate(entries, 1):
         gateway = _gateway(path, number, entry, shared, types)
         if gateway.name in gateways:
-            raise SettingsError(f"{path}: two gateways are called {gateway.name}")
+            raise SettingsError(f"{path}: two gateways are named {gateway.name}")
         gateways[gateway.name] = gateway
     return tuple(gateways.values())
 
@@ -241,7 +241,7 @@ def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
 def _check_known(where: str, keys: Iterable[Any], known: Sequence[str]) -> None:
     for key in keys:
         if key not in known:
-            raise SettingsError(f"{where}: {key!r} is not known; there are {', '.join(known)}")
+            raise SettingsError(f"{where}: {key!r} is not known; known: {', '.join(known)}")
 
 
 def _types(path: str, file: Any) -> Mapping[str, Declaration]:

@@ -164,7 +164,7 @@ def read_yaml(setting: str, path: Path, loader: type[Any] = yaml.SafeLoader) -> 
     except (OSError, ValueError) as error:
         raise unreadable(setting, str(path), error) from None
     if is_nested_too_deep(text):
-        raise SettingsError(f"{setting}: {path} is not valid YAML: its brackets nest too deep")
+        raise SettingsError(f"{setting}: {path} is not valid YAML: its brackets nest too deeply")
     try:
         return yaml.load(text, Loader=loader)  # noqa: S506 - safe, as above
     except yaml.MarkedYAMLError as error:
@@ -299,7 +299,7 @@ class Reader:
         """Return a text of printable ASCII, as HTTP headers require."""
         value = self.text(name, default)
         if not value.isascii() or not value.isprintable():
-            raise self.wrong(name, "holds characters that no HTTP header can carry")
+            raise self.wrong(name, "holds characters that are not allowed in an HTTP header")
         return value
 
     def base_url(self, name: str, default: str | None = None) -> str:

@@ -648,7 +648,7 @@ class Gateway(ABC):
     ) -> None:
         """Delete one of our messages for both sides; requires ``can_take_back``."""
         raise GatewayError(
-            Operation.TAKE_BACK, GatewayErrorKind.INVALID, "this gateway takes no message back"
+            Operation.TAKE_BACK, GatewayErrorKind.INVALID, "this gateway cannot delete messages"
         )
 
     def received(self, channel: Channel, wanted: Wanted) -> Received:  # noqa: ARG002

@@ -294,7 +294,7 @@ class _Keys:
         for one in (one for pair in value.items() for one in pair):
             if not isinstance(one, str):
                 raise DeclarationError(
-                    f"{self.where}: {key}: {one!r} is no text: put quotes around it"
+                    f"{self.where}: {key}: {one!r} is not a text: put quotes around it"
                 )
         return dict(value)
 
@@ -321,7 +321,7 @@ def _expression(where: str, text: str) -> Expression:
     except (jmespath.exceptions.JMESPathError, RecursionError) as error:
         why = str(error).partition("\n")[0]
         raise DeclarationError(
-            f"{where}: {text!r} is no JMESPath expression: {why} ({_LITERALS})"
+            f"{where}: {text!r} is not a JMESPath expression: {why} ({_LITERALS})"
         ) from None
     if _FIELD_FOR_LITERAL.search(text):
         raise DeclarationError(f"{where}: {text!r} compares two fields: {_LITERALS}")
@@ -426,7 +426,7 @@ def _repair(
     known = {*statuses, Status.DISCONNECTED.value, "stuck", "silent"}
     for state, call in repair.items():
         if state not in known:
-            raise DeclarationError(f"{keys.where}: repair: {state!r} is no status of it")
+            raise DeclarationError(f"{keys.where}: repair: {state!r} is not a status")
         if call not in calls:
             raise DeclarationError(f"{keys.where}: repair: {state}: there is no call {call!r}")
         if call == "lose_pairing":
@@ -472,7 +472,7 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
             if placeholder not in names:
                 known_names = ", ".join(f"{{{one}}}" for one in sorted(names))
                 raise DeclarationError(
-                    f"{where}: {{{placeholder}}} is not known here; there are {known_names}"
+                    f"{where}: {{{placeholder}}} is not allowed here; only {known_names}"
                 )
     return CallStep(
         method=call[1],

@@ -110,7 +110,7 @@ class Activity:
 
     def delivered(self, *_: object) -> Delivered:
         """Raise MessageLogError: the list shows no single messages."""
-        raise MessageLogError("the channel list shows no single messages")
+        raise MessageLogError("the channel list has no single messages")
 
     def histories(self, _wanted: Collection[str], _pause: Callable[[], None]) -> dict[str, History]:
         """Return an empty mapping: the list only has the last activity."""

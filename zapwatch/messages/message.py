@@ -230,7 +230,7 @@ def parse_event(
     except (ValueError, RecursionError):
         raise EventError("this is not JSON") from None
     if not isinstance(event, dict):
-        raise EventError("this is JSON, but no event: an object was expected")
+        raise EventError("this is JSON but not an event: an object was expected")
     found = list(read_event(event))
     has_echo = bool(found) and find_token(body) is not None
     messages = []

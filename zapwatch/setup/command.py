@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None, *, runs_next: bool = False) -> 
     choose_language(options.language or language_of(os.environ))
     console = Console(assume=options.yes)
     if not options.yes and not has_terminal():
-        fail("init", "there is no terminal to ask at: give the answers with --yes and --set")
+        fail("init", "there is no terminal for the questions: answer them with --yes and --set")
     try:
         setup = Setup(console, options)
         return setup.run(runs_next=runs_next)
@@ -604,7 +604,7 @@ class Setup:
         if file:
             say(_("The page asks for a password, which this prints:") + f" cat {file}")
         else:
-            say(_("The page asks for a password: HOOK_TOKEN in the settings."))
+            say(_("The page asks for a password: HOOK_TOKEN in") + f" {self._env.path.name}")
 
     def _next_commands(self) -> None:
         say = self._console.say

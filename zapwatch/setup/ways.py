@@ -155,7 +155,7 @@ WAYS: Mapping[str, Way] = {
     ),
     "email": Way(
         "E-mail",
-        lambda: _("A mail account that may send."),
+        lambda: _("A mail account that can send messages."),
         (
             Field("to", lambda: _("To (several with commas)"), _address),
             Field("smarthost", lambda: _("Mail server and port"), _server),
@@ -190,7 +190,7 @@ WAYS: Mapping[str, Way] = {
     ),
     "webhook": Way(
         "Webhook",
-        lambda: _("A program of yours gets Alertmanager's JSON by POST."),
+        lambda: _("Your own program receives Alertmanager's JSON by POST."),
         (Field("url", lambda: _("Address"), _url, secret=True),),
         lambda values, _page: ("webhook_configs", {"url": values["url"], "send_resolved": True}),
     ),
