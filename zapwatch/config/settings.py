@@ -164,7 +164,7 @@ SETTINGS = (
         "WPP_GATEWAY_USER",
         Reader.user,
         "",
-        "user of a proxy before the gateway that asks for one (HTTP Basic). Not for the types "
+        "user for a proxy in front of the gateway (HTTP Basic). Not for the types "
         "`wppconnect`, `whapi`, `gowa` and `wuzapi`, whose secret needs the same header",
         key="user",
     ),
@@ -320,7 +320,7 @@ SETTINGS = (
         "SILENCE_STATE_FILE",
         Reader.path,
         "var/silence.json",
-        "adaptive: the exporter's file of what it has learned; with several gateways, the "
+        "adaptive: the exporter's file of learned profiles; with several gateways, the "
         "gateway's name is added to its name",
     ),
     Setting("EXPORTER_LISTEN", Reader.listen, "127.0.0.1:9861", "address of the exporter's server"),
