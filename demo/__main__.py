@@ -31,7 +31,7 @@ _VAR = Path("var")
 _DEMONSTRATION = _VAR / "demo"  # deleted at each start
 _REAL = _VAR / "run"
 _PAUSE = 0.5
-# The heartbeat's alert fires while all is well.
+# The heartbeat's alert fires while everything works.
 _ALERTS_OF_AN_HOUR = quote('last_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1h])')
 _FIRING = quote('alertname!="Watchdog"')
 _LOCAL = "127.0.0.1"

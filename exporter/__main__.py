@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     explained.add_argument(
-        "channel", metavar="CHANNEL", help="its name; letter case and blanks may differ"
+        "channel", metavar="CHANNEL", help="name; letter case and blanks may differ"
     )
     explained.add_argument(
         "--gateway", metavar="NAME", help="only at this gateway (default: at each)"

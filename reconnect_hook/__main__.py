@@ -92,9 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
-        help="take Alertmanager's alerts and repair channels until stopped",
+        help="accept Alertmanager's alerts and repair channels until stopped",
         **manual(
-            "Takes Alertmanager's alerts at POST /alerts, repairs and probes the channels that "
+            "Accepts Alertmanager's alerts at POST /alerts, repairs and probes the channels that "
             "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP makes "
             "it read the settings again.",
             settings="HOOK_TOKEN (it must be set), HOOK_*, RECONNECT_*, PROBE*, PROMETHEUS_*, "
@@ -117,11 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         help="check and repair all channels once, without Prometheus",
         **manual(
             "Lists the channels once, reconnects those that are disconnected or silent, and waits "
-            "for the outcomes. Prints and logs nothing if all is well.",
+            "for the outcomes. Prints and logs nothing if there is no fault.",
             settings="SILENT_*, RECONNECT_*, HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or "
             "WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, MESSAGES_STATE_URL",
             exit_codes={
-                0: "all is well, or every repair was accepted",
+                0: "no fault, or every repair was accepted",
                 1: "a gateway or database could not be read, a repair failed, or it was cut short",
                 2: f"{WRONG_USAGE}, such as a state or a log that cannot be written",
             },
@@ -161,9 +161,7 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
-    probe.add_argument(
-        "channel", metavar="CHANNEL", help="its name; letter case and blanks may differ"
-    )
+    probe.add_argument("channel", metavar="CHANNEL", help="name; letter case and blanks may differ")
     probe.add_argument(
         "--kind",
         choices=[kind.value for kind in ProbeKind if kind is not ProbeKind.OFF],
@@ -198,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         "channel",
         nargs="?",
         metavar="CHANNEL",
-        help="its name; letter case and blanks may differ (default: all)",
+        help="name; letter case and blanks may differ (default: all)",
     )
     audit.add_argument("--gateway", metavar="NAME", help="only channels of this gateway")
     audit.add_argument(

@@ -46,7 +46,7 @@ _FLAPPING_TIMES = 4
 
 
 class Check:
-    """One run at one gateway. Prints nothing if all is well, unless verbose."""
+    """One run at one gateway. Prints nothing if there is no fault, unless verbose."""
 
     def __init__(
         self,
@@ -316,7 +316,7 @@ class Check:
 def run_check(settings: Settings, *, dry_run: bool, verbose: bool) -> int:
     """Check all gateways in parallel, so that a hanging one delays no other.
 
-    Returns the exit code: 0 if all is well or every repair was accepted, else 1. Raises
+    Returns the exit code: 0 if there is no fault or every repair was accepted, else 1. Raises
     SettingsError.
     """
     # First, so that an unusable state or log fails before any call.

@@ -350,7 +350,7 @@ def _is_just_reconnected(row: ChannelRow, channel: Channel, policy: Policy, now:
     """Whether the last reconnection is a silence threshold old at most, and the last probe passed.
 
     Until its gateway receives a message, a channel with a broken delivery looks like a quiet one,
-    and each further reconnection would be in vain.
+    and a further reconnection would not help.
     """
     if policy.probe_kind(channel) not in _COMPARING or row.probe_outcome != ProbeOutcome.PASSED:
         return False

@@ -486,7 +486,7 @@ class MessageAuditor:
         self._threads.begin(self._run)
 
     def stop(self) -> None:
-        """Stop before the next page or statement; what is claimed becomes due again."""
+        """Stop before the next page or statement; claimed audits become due again."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -183,7 +183,7 @@ class OfGateway:
 
 
 _State = tuple[dict[str, Present], dict[str, dict[str, LastAudit]]]
-"""What the repairs and the last audits of each gateway are."""
+"""Channels' repairs by gateway, and last audits by gateway and channel."""
 
 
 class LatestPages:

@@ -227,7 +227,7 @@ def read_all_rows(
 ) -> tuple[GatewayRow, list[tuple[ChannelRow, Sequence[Any]]], float]:
     """Return a gateway's row, its channels' rows, and the time by the database's clock.
 
-    Each channel's comes with its last probe: end, channel, kind, outcome, webhook. The end is None
+    Each channel's row has its last probe: end, channel, kind, outcome, webhook. The end is None
     without a probe.
     """
     gateways = _GATEWAY.rows(connection, {"of_gateway": name})

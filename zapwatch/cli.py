@@ -24,7 +24,7 @@ WRONG_USAGE = "wrong usage or settings"
 
 COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "exporter": ("exporter.__main__", (), "serve the metrics"),
-    "hook": ("reconnect_hook.__main__", ("serve",), "take alerts and repair channels"),
+    "hook": ("reconnect_hook.__main__", ("serve",), "accept alerts and repair channels"),
     "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
     "probe": ("reconnect_hook.__main__", ("probe",), "probe one channel"),
     "audit": ("reconnect_hook.__main__", ("audit",), "list messages that have not arrived"),
@@ -122,7 +122,7 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
         "--env-file",
         metavar="FILE",
         default=default,
-        help="settings as KEY=value lines; the environment wins (default: ./.env if it exists)",
+        help="KEY=value lines, after the environment variables (default: ./.env if it exists)",
     )
     made.add_argument(
         "--pixelhub-env",

@@ -150,7 +150,7 @@ class LoginThrottle:
 
 
 class Authentication(Protocol):
-    """What the front asks of its application about a client."""
+    """The application's answers to the front about a client."""
 
     throttle: LoginThrottle
     """Counts the wrong tokens, also those that reach the application."""

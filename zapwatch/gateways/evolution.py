@@ -100,7 +100,7 @@ class EvolutionGateway(Gateway):
     credential_header: ClassVar = "apikey"
     keeps_channel: ClassVar = True
     starting_hint: ClassVar = (
-        "Evolution connects it by itself: can its machine reach WhatsApp, or does a QR code wait?"
+        "Evolution itself connects it: can its machine reach WhatsApp, or does a QR code wait?"
     )
     lists_qr: ClassVar = False
     can_query: ClassVar = True
@@ -135,7 +135,7 @@ class EvolutionGateway(Gateway):
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Connect an instance that has given up; restart a zombie, and one stuck connecting.
 
-        All others reconnect by themselves. A ``connect`` during that creates another client with
+        Evolution itself reconnects all others. A ``connect`` meanwhile creates another client with
         the same credentials, which never ends.
         """
         with self._operation(Operation.RECONNECT) as calls:
@@ -167,7 +167,7 @@ class EvolutionGateway(Gateway):
             return QrAnswer(QrKind.NOT_STARTED if given_up else QrKind.INITIALIZING)
 
     def start_session(self, channel_id: str) -> None:
-        """Connect an instance that has given up; all others connect by themselves."""
+        """Connect an instance that has given up; Evolution itself connects all others."""
         with self._operation(Operation.START_SESSION) as calls:
             if _loaded_state(calls, channel_id) == "close":
                 self._connect(calls, channel_id)
@@ -189,7 +189,7 @@ class EvolutionGateway(Gateway):
                 _checked(calls.send("DELETE", f"/instance/logout/{name}")).json_object()
                 _wait_until_closed(calls, channel_id)
             elif not self._has_given_up(calls, channel_id, _row(calls, channel_id)):
-                raise Failure("it has a pairing, and reconnects by itself")
+                raise Failure("it has a pairing, and Evolution reconnects it")
             changed = _row(calls, channel_id).get("updatedAt")
             self._connected[channel_id] = (changed, time.monotonic())
             path = f"/instance/connect/{name}?{urlencode({'number': phone})}"
@@ -199,14 +199,14 @@ class EvolutionGateway(Gateway):
     def delete(self, channel_id: str) -> None:
         """Log the instance out. THE PAIRING IS LOST; the instance and its webhook stay.
 
-        A closed instance rejects a logout, so it is connected first. An instance that reconnects by
-        itself keeps its pairing.
+        A closed instance rejects a logout, so it is connected first. An instance that
+        Evolution is reconnecting keeps its pairing.
         """
         with self._operation(Operation.DELETE) as calls:
             state = _loaded_state(calls, channel_id)
             closed = state == "close" and self._connect(calls, channel_id) is None
             if closed or (state == "connecting" and not _is_steady(calls, channel_id, state)):
-                raise Failure("Evolution is reconnecting it by itself: its pairing is kept")
+                raise Failure("Evolution is reconnecting it, so its pairing is kept")
             _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).json_object()
 
     def create(self, channel_id: str) -> None:
@@ -216,7 +216,7 @@ class EvolutionGateway(Gateway):
                 self._connect(calls, channel_id)
 
     def _connect(self, calls: Calls, name: str) -> QrAnswer | None:
-        """Connect a closed instance that has given up; None if it reconnects by itself."""
+        """Connect a closed instance that has given up; None if Evolution reconnects it."""
         row = _row(calls, name)
         if not self._has_given_up(calls, name, row):
             return None

@@ -140,7 +140,7 @@ NO_MESSAGE_TYPES = (
     "revoked",
     "reaction",
 )
-"""WhatsApp Web's types of what is not a person's message, or not yet decrypted."""
+"""WhatsApp Web's types of system messages, and of messages not yet decrypted."""
 
 NO_MESSAGE_KINDS = (
     "reactionMessage",
@@ -150,7 +150,7 @@ NO_MESSAGE_KINDS = (
     "encEventResponseMessage",
     "placeholderMessage",
 )
-"""What is not a person's message, by its name in WhatsApp's protocol."""
+"""System messages, by their names in WhatsApp's protocol."""
 
 MOST_MESSAGES = 50_000
 """Limit of messages per channel and read."""

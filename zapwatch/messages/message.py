@@ -1,8 +1,8 @@
 """Messages as gateways report them: times, ids, echo tokens, events, and what a source returns.
 
 A token is part of an echo, a message between two of the operator's channels, and identifies the
-receiver. So a row of the log shows by itself, for any type of event, whether it is an echo that its
-channel has received or the sender's copy.
+receiver. So any row of the log shows whether it is an echo that its channel has received or the
+sender's copy.
 
 Systems identify a message by its bare id: WhatsApp's own, without the chat, whose name differs
 between them (``@lid`` or ``@c.us``).
