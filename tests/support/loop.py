@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Mapping
@@ -15,12 +14,13 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from demo.configuration import ALERTMANAGER, RULES, Addresses, free_or_other
+from demo.configuration import ALERTMANAGER, RULES, Addresses
 from demo.loop import Loop, get
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from demo.story import Event, Events
+from tests.support.mariadb import free_port
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 
@@ -32,15 +32,7 @@ _SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s", "interval: 1m": "inter
 
 
 def free() -> Listen:
-    """Return an address for a program that a test restarts.
-
-    Linux assigns ports from 32768 on to outgoing connections, which could take such a port before
-    the restart.
-    """
-    while True:
-        wanted = Listen("127.0.0.1", 20000 + secrets.randbelow(12768))
-        if free_or_other(wanted) == wanted:
-            return wanted
+    return Listen("127.0.0.1", free_port())
 
 
 def shorter_rules(folder: Path) -> Path:

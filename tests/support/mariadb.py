@@ -279,5 +279,11 @@ def _user() -> list[str]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port for a program that a test starts later, or restarts.
+
+    Linux assigns ports from 32768 on to outgoing connections, which could take such a port before.
+    """
+    while True:
+        port = 20000 + secrets.randbelow(12768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
