@@ -44,8 +44,6 @@ class SimulatedChannel:
         self._paired_for = ""
         self._code_until: float | None = None
         self._recovers_at: float | None = None
-        self._stays_zombie = False
-        self._closed_zombie = False
         self._qr_until: float | None = None
         self._started_at: float | None = None
         self._asked = False
@@ -56,9 +54,7 @@ class SimulatedChannel:
         if self._recovers_at is not None and now >= self._recovers_at:
             self._become("connected")
             self._recovers_at = None
-            self.zombie = self._stays_zombie
-            self.deaf = self.deaf and self.zombie
-            self._stays_zombie = False
+            self.zombie = self.deaf = False
         if self._code_until is not None and now >= self._code_until:
             self.pairing_code = self._code_until = None
         if self._qr_until is not None and now >= self._qr_until:
@@ -144,9 +140,7 @@ class SimulatedChannel:
         session = self.knobs.session
         if session == "not_started":
             session = self.knobs.after_start
-        stays = self._closed_zombie and not self.knobs.heals
         self._stand_still()
-        self._stays_zombie = stays
         if self.knobs.start == "fails" or self.browser_left:
             self.start_failed = self.browser_left = True
             self._become("initializing")
@@ -164,10 +158,9 @@ class SimulatedChannel:
             self._recovers_at = now + self.knobs.reconnect_seconds
 
     def close(self) -> None:
-        """Close the session; it keeps its pairing, and whether it is a zombie."""
-        zombie, stored = self.zombie, self.stored
+        """Close the session; it keeps its pairing."""
+        stored = self.stored
         self._stand_still()
-        self._closed_zombie = zombie
         self._give_up()
         self.stored = stored
 
@@ -183,7 +176,7 @@ class SimulatedChannel:
     def ask_qr(self, now: float) -> Reply:
         """Request the QR code, which makes the gateway try to reconnect.
 
-        1. A zombie answers with its `zombie_answer`, and starts to reconnect if it `heals`.
+        1. A zombie answers with its `zombie_answer`, and starts to reconnect.
         2. A session that was not started answers `not_started`, without any effect.
         3. The first call since the drop begins the attempt.
         4. The first `initializing_answers` calls of the attempt answer `initializing`.
@@ -246,7 +239,7 @@ class SimulatedChannel:
             self.act("unpair", now)
             self._become("qr_required")
             return "qr"
-        if self.knobs.heals and self._recovers_at is None:
+        if self._recovers_at is None:
             self._recovers_at = now + self.knobs.reconnect_seconds
         return "connected"
 
@@ -263,7 +256,6 @@ class SimulatedChannel:
         self._started_at = None
         self._asked = False
         self._initializing_left = 0
-        self._stays_zombie = self._closed_zombie = False
         self._qr_until = self._code_until = self.pairing_code = None
         self.failed = self.start_failed = False
 

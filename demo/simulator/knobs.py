@@ -32,9 +32,8 @@ class Knobs:
     after `reconnect_seconds`, `unpaired` shows a QR code, `not_started` requires start-session
     first and then behaves like `after_start`, `dead` is accepted and never connects.
 
-    `heals` and `zombie_answer` are the effect of getQr on a zombie; `heals` also of a restart.
-    `qr_text` is what getQr shows instead of an image. A channel that has no `lists_id` is in the
-    list without its id.
+    `zombie_answer` is the effect of getQr on a zombie. `qr_text` is what getQr shows instead of an
+    image. A channel that has no `lists_id` is in the list without its id.
 
     `qr_seconds` is the lifetime of the QR code of a started session; null is unlimited.
     `integration` other than the default is Evolution's for the official Business API.
@@ -59,7 +58,6 @@ class Knobs:
     start_seconds: float = 0.0
     reconnect_seconds: float = 2.0
     initializing_answers: int = 0
-    heals: bool = True
     zombie_answer: ZombieAnswer = "connected"
     qr_text: str | None = None
     status_text: Any = AS_IT_IS
