@@ -363,7 +363,7 @@ def test_cached_metrics_need_no_thread() -> None:
     free = threading.Event()
 
     def render(_: object, start_response: Callable[..., object]) -> list[bytes]:
-        free.wait(1)
+        free.wait(TIMEOUT)
         start_response("503 ", [])
         return []
 
