@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.models import RepairCause
 from tests.support.simulated_world import SimulatedWorld
 from tests.support.world import Options
 from zapwatch.gateways.registry import ADAPTERS
@@ -55,12 +54,3 @@ def test_a_start_that_stays_names_what_to_look_at(make: Callable[..., SimulatedW
     ended = world.repair()
     assert ended.outcome == "still_disconnected"
     assert ended.detail == world.client.starting_hint
-
-
-def test_a_channel_that_is_not_repairable_is_never_called(tmp_path: Path) -> None:
-    world = SimulatedWorld(tmp_path, api="evolution")
-    world.simulator.put_channel("loja", integration="WHATSAPP-BUSINESS")
-    ended = world.repair(cause=RepairCause.SILENT)
-    assert (ended.outcome, ended.action) == ("failed", "none")
-    assert set(world.calls()) <= {"status"}
-    world.close()

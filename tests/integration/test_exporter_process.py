@@ -15,6 +15,7 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
+from tests.support.mariadb import free_port
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Fork, Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
@@ -102,10 +103,8 @@ def test_each_failure_of_the_list_shows_and_passes(
 
 
 def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> None:
-    with SimulatorServer(SECRET) as server:
-        url = server.url
-    port = int(url.rpartition(":")[2])
-    with Fork(tmp_path, "exporter", settings=_settings(url)) as program:
+    port = free_port()
+    with Fork(tmp_path, "exporter", settings=_settings(f"http://127.0.0.1:{port}")) as program:
         down = _wait_for(program, 0)
         assert _errors(down).keys() == {"connection"}
         assert program.get("/-/ready").status_code == 200
@@ -114,38 +113,6 @@ def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> N
             # Until the channel is there, the list is empty.
             wait_until(lambda: "read again" in program.stderr, "the recovery")
         assert "channel list cannot be read: connection: Connection refused" in program.lines[1]
-
-
-def test_it_follows_the_message_log(
-    tmp_path: Path, simulator: Simulator, sqlite_log: WrittenLog
-) -> None:
-    url = sqlite_log.reader.render_as_string()
-    sqlite_log.write("pixel12digital", age_seconds=7200)
-    name = "whatsapp_channel_seconds_since_last_message"
-    settings = _settings(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS="2.5")
-    with Fork(tmp_path, "exporter", settings=settings) as program:
-
-        def age() -> float | None:
-            return program.metrics().get(name, gateway="wpp", channel="Pixel12 Digital")
-
-        found = wait_until(age, "an age")
-        assert found is not None
-        assert 7200 <= found < 7260
-        threshold = "whatsapp_channel_silence_threshold_seconds"
-        assert program.metrics().get(threshold, channel="Pixel12 Digital") == 9000
-
-        sqlite_log.run("ALTER TABLE webhook_raw_logs RENAME TO elsewhere")
-        wait_until(lambda: age() is None, "no age")
-        assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 0
-        assert program.metrics().get("whatsapp_gateway_up", gateway="wpp") == 1
-        sqlite_log.run("ALTER TABLE elsewhere RENAME TO webhook_raw_logs")
-        wait_until(lambda: age() is not None, "the age again")
-
-        sqlite_log.write("Pixel12 Digital")
-        wait_until(lambda: (age() or 60) < 60, "the new message")
-        messages = program.metrics().all("whatsapp_channel_messages_total", direction="in")
-        assert messages == {("Pixel12 Digital", "wpp"): 1}
-        assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 1
 
 
 def test_sessions_whose_names_differ_in_case_are_two_series(

@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import re
-import signal
 import socket
 import threading
 import time
@@ -417,28 +416,6 @@ def test_alerts_while_a_repair_is_under_way_make_one_call(
     simulator.clear_faults()
     _wait_for_lines(tmp_path, 1)
     assert len(simulator.requests("qr")) == 1
-
-
-def test_a_hook_that_is_killed_in_mid_repair_takes_it_up_again(
-    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
-) -> None:
-    simulator.drop("loja")
-    simulator.fault("qr", "hang", times=1)
-    program = serve()
-    _post(program, alert())
-    wait_until(lambda: simulator.requests("qr"), "the call")
-    assert program.end(signal.SIGKILL) == -signal.SIGKILL
-    assert log_lines(tmp_path) == []
-    assert state(tmp_path, "SELECT phase, intent FROM channel") == [("calling", 3)]
-    # Its lease would end by itself after ten seconds.
-    state(tmp_path, "UPDATE gateway SET lease_until = 1")
-    state(tmp_path, "UPDATE channel SET next_at = 1")
-    again = serve()
-    (line,) = _wait_for_lines(tmp_path, 1)
-    assert "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1" in line
-    wait_until(lambda: _attempts(again), "the count")
-    assert again.metrics().get("whatsapp_reconnect_in_flight") == 0
-    assert len(simulator.requests("qr")) == 2
 
 
 def test_the_end_gives_back_what_is_under_way(

@@ -123,25 +123,6 @@ class TestCheckpoint:
         tailer.restore(checkpoint)
         return tailer
 
-    def test_only_what_is_new_is_read(
-        self, written: WrittenLog, log: MessageLog, last: LogTailer
-    ) -> None:
-        written.write("loja", age_seconds=600)
-        written.write_noise(3000)
-        assert last.find(("loja", "never")).rows_read >= 3001
-        written.write("obra")
-
-        restored = self._next(log, last.checkpoint())
-        view = restored.find(("loja", "obra", "never"))
-
-        assert view.rows_read == 1
-        assert 600 <= _age(view) < 600 + _SLACK
-        assert _age(view, "obra") < _SLACK
-        assert view.age("never") is None
-        again = self._next(log, restored.checkpoint()).find(("loja", "never"))
-        assert again.rows_read == 0
-        assert 600 <= _age(again) < 600 + _SLACK
-
     def test_a_look_back_that_ended_early_goes_on_where_a_new_channel_is_wanted(
         self, written: WrittenLog, log: MessageLog, last: LogTailer
     ) -> None:

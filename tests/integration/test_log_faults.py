@@ -385,18 +385,6 @@ def test_a_table_that_is_locked_is_not_waited_for_and_its_lock_is_survived(
     assert reader.poll().messages == {("obra", Direction.IN): 1}
 
 
-def test_the_server_is_told_to_give_up_a_statement_that_nobody_waits_for_any_more(
-    mariadb_log: WrittenLog,
-) -> None:
-    log = MessageLog(mariadb_log.reader)
-    with log._engine.connect() as connection:
-        name, unit = ("max_execution_time", 0.001) if MYSQLD else ("max_statement_time", 1)
-        limit = connection.exec_driver_sql(f"SELECT @@{name} * {unit}").scalar_one()
-    log.close()
-
-    assert limit == webhook_log._STATEMENT_SECONDS
-
-
 def test_rows_that_are_too_many_for_one_statement_are_read_in_several(
     mariadb_log: WrittenLog, reader: _Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -707,13 +707,6 @@ def test_why_some_were_left_is_told_until_none_is_missing(world: _Audited) -> No
         world.arrive("A")
 
 
-def test_what_had_arrived_before_it_was_delivered_is_missing_no_more(world: _Audited) -> None:
-    world.lose("A")
-    world.arrive("A")
-    assert world.deliver() == []
-    assert world.missing() == 0
-
-
 def test_only_what_still_is_to_be_delivered_is(world: _Audited) -> None:
     world.lose("OLD")
     world.skip(OLDEST_SECONDS - 3600)

@@ -56,20 +56,6 @@ def test_who_no_longer_hears_is_found_and_nobody_else(
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
-def test_events_that_prove_nothing_do_not_save_a_channel_that_no_longer_hears(
-    world: World,
-) -> None:
-    world.simulator.deafen("loja")
-    kinds = itertools.cycle(["presence.update", "connection.update", "message.sent"])
-
-    def wait(seconds: float) -> None:
-        world.log.write("loja", event_type=next(kinds), outgoing=True)
-        time.sleep(seconds)
-
-    world.means = replace(world.means, wait=wait)
-    assert world.found() == (ProbeOutcome.FAILED, ["loja"])
-
-
 def test_a_dead_channel_is_told_from_its_sender_by_a_third(world: World) -> None:
     world.simulator.zombie("loja")
     assert world.found() == (ProbeOutcome.FAILED, ["loja"])

@@ -535,31 +535,6 @@ def test_an_answer_that_was_recorded_without_knowing_it_is_not_the_next_calls(
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_lists_that_fail_do_not_count_towards_a_restart(make: Callable[..., World]) -> None:
-    world = make(Options(allow_restart=True, verify=10.0), hooks=1)
-    world.gateway.on_call = lambda _call, _name: None
-    world.gateway.list_error = world.gateway.call_error = None
-    _drop(world, "loja")
-    from_list = world.gateway.lists
-    world.gateway.list_error = _TIMEOUT
-    world.run(200)
-    assert world.gateway.lists > from_list + 2
-    assert world.outcomes("loja") == [], "nothing is known of any channel"
-    world.gateway.list_error = None
-    for number in (1, 2):
-        world.run(3700, until=lambda n=number: len(world.ended("loja")) == n)  # type: ignore[misc]
-        assert world.outcomes("loja") == ["still_disconnected"] * number
-        world.gateway.list_error = _TIMEOUT
-        world.run(100)
-        world.gateway.list_error = None
-        world.skip(600)
-        world.alert("loja")
-    assert "delete" not in world.gateway.calls_of("loja")
-    world.run(100, until=lambda: "create" in world.gateway.calls_of("loja"))
-    assert world.gateway.calls_of("loja") == ["reconnect"] * 3 + ["delete", "create"]
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_deletion_for_which_there_was_no_thread_is_not_made_good(
     make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:

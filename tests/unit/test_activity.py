@@ -155,22 +155,6 @@ def test_a_channel_that_left_the_list_is_forgotten(world: World) -> None:
     assert world.age(count=10) == 0
 
 
-def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> None:
-    world.list(count=10)
-    world.source.find(world.listed or ())
-    checkpoint = world.source.checkpoint()
-
-    def in_another_process(count: int) -> float | None:
-        source = Activity(list)
-        source.restore(checkpoint)
-        world.list(count=count)
-        return source.find(world.listed or ()).age("Loja 1")
-
-    world.now += 900
-    assert in_another_process(11) == 0
-    assert in_another_process(10) is None, "that it is there proves nothing"
-
-
 @pytest.mark.parametrize("checkpoint", ["", "{", "[]", "null", '{"a": 1}', '{"a": ["x", 1, 0]}'])
 def test_a_checkpoint_of_no_use_is_ignored(world: World, checkpoint: str) -> None:
     world.source.restore(checkpoint)
