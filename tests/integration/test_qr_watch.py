@@ -80,8 +80,9 @@ def test_it_ends_when_nobody_looks_any_more(
 def test_a_session_that_was_not_started_is_started_once(
     simulator: Simulator, watched: Watched
 ) -> None:
-    simulator.put_channel("nova", session="not_started", after_start="unpaired", start_seconds=0.3)
+    simulator.put_channel("nova", session="not_started", start_seconds=3600)
     watched.wait_for(QrState.STARTING, "nova")
+    simulator.put_channel("nova", session="unpaired")
     watched.wait_for(QrState.CODE, "nova")
     assert len(simulator.requests("start_session")) == 1
 
