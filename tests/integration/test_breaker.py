@@ -555,16 +555,6 @@ def test_another_status_ends_a_long_pause_but_not_the_cooldown(make: Make) -> No
     assert len(world.gateway.calls) == calls + 1
 
 
-def test_a_silent_channel_is_left_in_its_pause(make: Make) -> None:
-    world = make()
-    world.put()
-    for counted in ("accepted", "cooldown"):
-        assert world.alert("loja", RepairCause.SILENT) == counted
-        world.run(90)
-    assert world.outcomes() == ["requested"]
-    assert len(world.gateway.calls) == 1
-
-
 def test_one_list_judges_many_rows_some_at_a_time(make: Make) -> None:
     """So that an alert, which waits for the database, waits for some rows and not for all."""
     world = make(hooks=1)

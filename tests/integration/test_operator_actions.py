@@ -140,14 +140,6 @@ def test_two_presses_are_one_repair(world: World) -> None:
     assert [one.reason for one in world.ended()] == [RepairCause.MANUAL] * len(world.ended())
 
 
-def test_a_person_may_reconnect_who_is_connected(world: World) -> None:
-    world.put()
-    assert world.hook.actions.reconnect("loja")
-    world.run(5)
-    assert world.gateway.calls_of("loja") == ["reconnect"]
-    assert world.outcomes() == ["reconnected"]
-
-
 def test_a_wish_does_not_outlive_the_repair_that_it_met(world: World) -> None:
     """Else the next look would call a channel that is connected."""
     world.alert()
