@@ -29,10 +29,10 @@ from pathlib import Path
 
 from benchmarks.strangers import asked_for_health
 from benchmarks.wrk import Rate, empty_view, posting, result, script
-from demo.configuration import free_or_other
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.ports import free
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
@@ -159,7 +159,7 @@ def _measure(url: str, storm: Path, seconds: int, connections: int = _CONNECTION
 @contextmanager
 def _webhook(folder: Path, gateway: str) -> Iterator[str]:
     """Run Debian's webhook server, which starts curl for each notification; yield its URL."""
-    at = free_or_other(Listen("127.0.0.1", 0))
+    at = free()
     script = folder / "getqr.sh"
     script.write_text(
         "#!/bin/sh\n"

@@ -24,12 +24,12 @@ from pathlib import Path
 import requests
 
 from benchmarks.idle_gateways import costs
-from demo.configuration import Addresses, free_or_other
+from demo.configuration import Addresses
 from demo.loop import PROGRAMS, Loop, get
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from zapwatch.config import Listen
+from tests.support.ports import free
 
 _DROPPED = 25  # per gateway, all at once
 _TRAFFIC_SECONDS = 60.0  # between two messages of a channel
@@ -106,7 +106,7 @@ def _loop(folder: Path, urls: list[str]) -> Loop:
         "HOOK_STATE_URL": f"sqlite:///{folder}/state.sqlite3",
         "HOOK_LOG_FILE": f"{folder}/hook.log",
     }
-    at = Addresses(*(free_or_other(Listen("127.0.0.1", 0)) for _ in range(4)))
+    at = Addresses(*(free() for _ in range(4)))
     return Loop(folder / "loop", at, env, _TOKEN)
 
 

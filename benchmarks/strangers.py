@@ -25,11 +25,12 @@ from pathlib import Path
 
 import requests
 
-from demo.configuration import ALERTMANAGER, Addresses, free_or_other, write_alertmanager
+from demo.configuration import ALERTMANAGER, Addresses, write_alertmanager
 from demo.loop import find_program
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert
 from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.ports import free
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
@@ -188,7 +189,7 @@ def _memory(program: Program) -> float:
 def _alertmanager(folder: Path, url: str) -> Iterator[str]:
     """Run Alertmanager with the hook at ``url``; yield its URL."""
     host, _, port = url.rpartition("/")[2].partition(":")
-    at = free_or_other(Listen("127.0.0.1", 0))
+    at = free()
     addresses = Addresses(at, Listen(host, int(port)), at, at)
     command = [
         find_program("prometheus-alertmanager", "alertmanager"),
@@ -216,7 +217,7 @@ def _running(command: list[str], url: str) -> Iterator[None]:
 
 @contextmanager
 def _nginx(folder: Path, url: str) -> Iterator[str]:
-    at = free_or_other(Listen("127.0.0.1", 0))
+    at = free()
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, at=at, url=url))
     with _running(["nginx", "-p", str(folder), "-c", str(config)], f"http://{at}"):

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo.configuration import ALERTMANAGER, Addresses, free_or_other
+from demo.configuration import ALERTMANAGER, Addresses
 from demo.loop import Loop
 from demo.past import Past, write_past
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from zapwatch.config import Listen
+from tests.support.ports import free
 
 TOKEN = "the-token-of-the-benchmarks"
 """The stack's HOOK_TOKEN."""
@@ -48,7 +48,7 @@ def whole_stack(
                 "HOOK_LOG_FILE": f"{folder}/hook.log",
                 **settings,
             }
-            at = Addresses(*(free_or_other(Listen("127.0.0.1", 0)) for _ in range(4)))
+            at = Addresses(*(free() for _ in range(4)))
             loop = Loop(folder / "loop", at, env, TOKEN, alertmanager=alertmanager)
             if past:
                 write_past(folder / "loop" / "prometheus", time.time() - 30, "wpp", past)

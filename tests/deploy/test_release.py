@@ -18,7 +18,7 @@ from demo.loop import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import hook_settings, log_lines
-from tests.support.loop import free
+from tests.support.ports import free
 from tests.support.release import ROOT, Installed, build, clean_environment, unpack
 from tests.support.waiting import wait_until
 from zapwatch import __version__

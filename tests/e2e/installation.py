@@ -17,7 +17,8 @@ from demo.simulator.messages import Births
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from tests.support.gateways import secrets_of
-from tests.support.loop import SECRET, TOKEN, free, make_loop, prometheus_query
+from tests.support.loop import SECRET, TOKEN, make_loop, prometheus_query
+from tests.support.ports import free
 from tests.support.waiting import wait_until
 
 

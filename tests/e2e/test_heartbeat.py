@@ -11,7 +11,8 @@ from demo.configuration import ALERTMANAGER, Addresses
 from demo.loop import PROGRAMS, Loop
 from demo.simulator.server import SimulatorServer
 from tests.support.http_servers import Heartbeat
-from tests.support.loop import SECRET, TOKEN, free
+from tests.support.loop import SECRET, TOKEN
+from tests.support.ports import free
 from tests.support.waiting import wait_until
 
 _SILENCE = 5.0  # seconds; a beat comes each second

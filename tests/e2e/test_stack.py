@@ -23,9 +23,9 @@ from demo.simulator.client import Simulator
 from demo.simulator.schema import create_message_log, insert_message
 from demo.simulator.server import SimulatorServer
 from tests.support.dashboards import dashboards, queries
-from tests.support.loop import free
 from tests.support.mariadb import MariaDb
 from tests.support.pixelhub import encrypt
+from tests.support.ports import free
 from tests.support.programs import run_here
 from tests.support.waiting import TIMEOUT, wait_until
 

@@ -15,8 +15,8 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
-from tests.support.mariadb import free_port
 from tests.support.message_logs import WrittenLog
+from tests.support.ports import free_port
 from tests.support.programs import Fork, Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.samples import Metrics

@@ -16,9 +16,10 @@ from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.hooks import SECRET
 from tests.support.inbox import Inbox
-from tests.support.mariadb import MariaDb, free_port
+from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.pixelhub import encrypt
+from tests.support.ports import free_port
 from tests.support.programs import run_here
 from tests.support.shipped import read_yaml, run
 from tests.support.terminal import Terminal

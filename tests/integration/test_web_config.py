@@ -15,7 +15,7 @@ import pytest
 import requests
 import yaml
 
-from demo.configuration import ROOT, free_or_other
+from demo.configuration import ROOT
 from demo.loop import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
@@ -23,10 +23,11 @@ from tests.support.alerts import alert, payload
 from tests.support.certificates import self_signed, signed
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
+from tests.support.ports import free
 from tests.support.programs import Fork, Program, environment, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import TIMEOUT, wait_until
-from zapwatch.config import Listen, SettingsError
+from zapwatch.config import SettingsError
 from zapwatch.config.files import read_web_config
 
 _PASSWORD = "not-a-real-password"
@@ -130,9 +131,7 @@ def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
     certificate, _ = self_signed(tmp_path)
     web = _write(tmp_path, _config())
     (tmp_path / "password").write_text(_PASSWORD)
-    at = {
-        name: str(free_or_other(Listen("127.0.0.1", 0))) for name in ("PROMETHEUS", "ALERTMANAGER")
-    }
+    at = {name: str(free()) for name in ("PROMETHEUS", "ALERTMANAGER")}
     settings = _settings(simulator, web)
     for name, address in at.items():
         settings |= {

@@ -10,12 +10,11 @@ from typing import Any, Self
 import requests
 import yaml
 
-from demo.configuration import free_or_other
 from demo.loop import Children, answers
 from tests.support.inbox import Inbox
+from tests.support.ports import free
 from tests.support.shipped import ALERTMANAGER, EXAMPLES, seconds, uncomment
 from tests.support.waiting import wait_until
-from zapwatch.config import Listen
 
 ADDRESS = "https://zapwatch.example.com"
 ZONE = "America/Sao_Paulo"
@@ -31,7 +30,7 @@ class Alertmanager:
     def __init__(
         self, folder: Path, inbox: Inbox, language: str, *, faster: float, by_case: bool = False
     ) -> None:
-        self._at = free_or_other(Listen("127.0.0.1", 0))
+        self._at = free()
         self.url = f"http://{self._at}"
         self._children = Children(folder)
         self._folder = shutil.copytree(ALERTMANAGER, folder / "alertmanager")

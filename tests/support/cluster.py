@@ -15,8 +15,9 @@ from demo.loop import PROGRAMS, Children, find_program, get
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.http_servers import Heartbeat
-from tests.support.loop import SECRET, free
+from tests.support.loop import SECRET
 from tests.support.node import HEARTBEAT, STORE, Node, text
+from tests.support.ports import free
 from tests.support.waiting import wait_until
 
 

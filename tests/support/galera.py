@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.support.mariadb import MariaDb, free_port
+from tests.support.mariadb import MariaDb
+from tests.support.ports import free_port
 
 _FILE = Path(__file__).parents[2] / "deploy" / "ha" / "galera.cnf"
 

@@ -10,9 +10,8 @@ from typing import Any, Self
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from demo.configuration import free_or_other
 from tests.support.http_servers import HttpServer
-from zapwatch.config import Listen
+from tests.support.ports import free
 
 # Telegram's answer to an accepted message, reduced to the fields that Alertmanager reads.
 _TELEGRAM_ANSWER = {
@@ -29,7 +28,7 @@ class Inbox(HttpServer):
         self.telegrams: list[dict[str, Any]] = []
         self.slacks: list[dict[str, Any]] = []
         self.ntfys: list[dict[str, Any]] = []
-        self.smtp = free_or_other(Listen("127.0.0.1", 0))
+        self.smtp = free()
         self._mail_server = Controller(self, hostname=self.smtp.host, port=self.smtp.port)
         super().__init__()
         self.http = f"http://{self.at}"

@@ -20,7 +20,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from demo.story import Event, Events
-from tests.support.mariadb import free_port
+from tests.support.ports import free
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 
@@ -29,10 +29,6 @@ TOKEN = "the-token-of-the-tests"
 SILENT_SECONDS = 8.0
 
 _SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s", "interval: 1m": "interval: 5s"}
-
-
-def free() -> Listen:
-    return Listen("127.0.0.1", free_port())
 
 
 def shorter_rules(folder: Path) -> Path:

@@ -7,7 +7,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Self
 import pymysql
 import sqlalchemy as sa
 
+from tests.support.ports import free_port
 from tests.support.waiting import TIMEOUT, wait_until
 
 MYSQLD = os.environ.get("ZAPWATCH_TEST_MYSQLD")
@@ -276,14 +276,3 @@ def _program(name: str) -> str:
 def _user() -> list[str]:
     """Return the option that drops root's privileges, if the tests run as root."""
     return ["--user=mysql"] if os.geteuid() == 0 else []
-
-
-def free_port() -> int:
-    """Return a port for a program that a test starts later, or restarts.
-
-    Linux assigns ports from 32768 on to outgoing connections, which could take such a port before.
-    """
-    while True:
-        port = 20000 + secrets.randbelow(12768)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port

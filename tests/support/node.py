@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from demo.configuration import ALERTMANAGER, ROOT, RULES, Addresses
 from demo.loop import Children, find_program, get
-from tests.support.loop import free
+from tests.support.ports import free
 from tests.support.relay import Relay
 from tests.support.samples import Metrics
 from zapwatch.config import Listen, parse_env

@@ -9,17 +9,16 @@ from typing import Self
 import requests
 import yaml
 
-from demo.configuration import free_or_other
 from demo.loop import Children
+from tests.support.ports import free
 from tests.support.waiting import wait_until
-from zapwatch.config import Listen
 
 
 class Prometheus:
     """Scrapes one target each second; for a ``with`` statement. ``folder`` may contain data."""
 
     def __init__(self, folder: Path, target: str, **job: object) -> None:
-        at = free_or_other(Listen("127.0.0.1", 0))
+        at = free()
         self.url = f"http://{at}"
         self.data = folder / "prometheus"
         self._folder = folder
