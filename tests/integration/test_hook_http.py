@@ -41,12 +41,10 @@ _NOTHING = {"accepted": 0, "coalesced": 0, "cooldown": 0, "ignored": 0}
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", reconnect_seconds=0)
-        made.put_channel("Pixel12 Digital", reconnect_seconds=0)
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", reconnect_seconds=0)
+    simulator.put_channel("Pixel12 Digital", reconnect_seconds=0)
+    return simulator
 
 
 # The application, in this process: what it answers.

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import yaml
 from demo.configuration import ROOT
 from demo.loop import Children
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.certificates import self_signed, signed
-from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
+from tests.support.hooks import TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
 from tests.support.ports import free
 from tests.support.programs import Fork, Program, environment, run_here
@@ -52,11 +50,9 @@ def _config(password: str = _PASSWORD, **tls: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", reconnect_seconds=0)
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", reconnect_seconds=0)
+    return simulator
 
 
 def _settings(simulator: Simulator, path: Path, **more: str) -> dict[str, str]:
