@@ -111,15 +111,6 @@ class TestCache:
         for accept in ("", _OPENMETRICS):
             assert gzip.decompress(counted.body(accept, "gzip")) == counted.body(accept)
 
-    def test_the_whole_page_in_each_format(self, counted: Counted) -> None:
-        for wanted in _FORMATS:
-            counted.page.get(*wanted)
-        counted.collector.times = 6
-        counted.page.refresh()
-        text = b"# HELP times How often.\n# TYPE times gauge\ntimes "
-        assert counted.body() == text + b"7.0\n"
-        assert counted.body(_OPENMETRICS) == text + b"8.0\n# EOF\n"
-
     def test_names_are_rendered_for_their_request_and_leave_the_cache_alone(
         self, counted: Counted
     ) -> None:
