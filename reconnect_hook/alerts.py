@@ -294,7 +294,7 @@ class AlertWriter:
             dispositions.append(disposition)
             if raised is not None:
                 raises.append(raised)
-                rows[raised.key] = raised.applied_to(rows.get(raised.key))
+                raised.apply_to(rows.setdefault(raised.key, ChannelRow(raised.key, raised.channel)))
         return dispositions
 
 

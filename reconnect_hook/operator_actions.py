@@ -7,13 +7,14 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Alert, AlertStatus, AlertWriter, Target
-from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, RepairCause, Step
+from reconnect_hook.models import AskedBy, Intent, Phase, RepairCause, Step
 from reconnect_hook.repository import (
     Raise,
     ensure_row,
     raise_intents,
     read_gateway,
     read_rows,
+    store_rows,
     update_rows,
 )
 from reconnect_hook.schema import channel
@@ -56,29 +57,17 @@ class OperatorActions:
             if row is not None and row.in_work:
                 return True  # the repair in progress serves this request
             raise_intents(connection, self._gateway, [raised])
-            self._hasten(connection, row, raised)
+            if row is not None and row.intent <= intent and row.phase is not Phase.PROBING:
+                # A waiting row gets the operator's cause and time, and no postponed step.
+                row.cause, row.asked_by, row.since = cause, AskedBy.PAGE, at
+                if row.step is Step.POSTPONED:
+                    row.step = row.deadline = None
+                store_rows(connection, self._gateway, [row])
             return True
 
         accepted = self._database.transact_at(work)
         self._wake()
         return accepted
-
-    def _hasten(self, connection: sa.Connection, row: ChannelRow | None, raised: Raise) -> None:
-        """Give a waiting row the operator's cause and time, and drop a postponed step."""
-        if row is None or row.intent > raised.intent or row.phase is Phase.PROBING:
-            return
-        values = {"cause": raised.cause, "asked_by": raised.asked_by, "since": raised.since}
-        if row.step is Step.POSTPONED:
-            values |= {"step": None, "deadline": None}
-        connection.execute(
-            sa.update(channel)
-            .where(
-                channel.c.gateway == self._gateway,
-                channel.c.key == raised.key,
-                channel.c.phase.in_([str(phase) for phase in AT_REST]),
-            )
-            .values(values)
-        )
 
     def recheck(self, name: str) -> None:
         """Request a look, which ends the channel's episode if it is connected."""

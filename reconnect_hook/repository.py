@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, partial
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from reconnect_hook.event_log import KEPT_ATTEMPTS, AttemptSteps, LogEntry, LoggedAttempt
 from reconnect_hook.models import (
@@ -46,62 +45,26 @@ _PRUNE_CHUNK = 1000  # channels, and attempts of one, read to find the excess on
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence]
 
 
-class _Statement:
-    """A statement compiled once: compiling takes SQLAlchemy longer than running the query."""
-
-    def __init__(self, statement: sa.ClauseElement) -> None:
-        self._statement = statement
-        self._compiled: dict[str, Any] = {}
-
-    def _prepare(
-        self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
-    ) -> tuple[str, list[Any]]:
-        """Return the SQL text of the dialect, and each row's parameters in the driver's form."""
-        dialect = connection.dialect
-        if dialect.name not in self._compiled:
-            self._compiled[dialect.name] = self._statement.compile(dialect=dialect)
-        compiled = self._compiled[dialect.name]
-        if compiled.positional:
-            return compiled.string, [
-                tuple(row[one] for one in compiled.positiontup) for row in rows
-            ]
-        return compiled.string, [{one: row[one] for one in compiled.params} for row in rows]
-
-    def rows(self, connection: sa.Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Return the result's rows with the driver's values; raise DBAPIError."""
-        text, [parameters] = self._prepare(connection, [values])
-        errors = connection.dialect.loaded_dbapi.Error
-        cursor = connection.connection.cursor()
-        try:
-            # exec_driver_sql() would inspect 40 columns, which takes as long as the query.
-            cursor.execute(text, parameters)
-            return cursor.fetchall()
-        except errors as error:
-            raise DBAPIError.instance(text, parameters, error, errors) from error
-        finally:
-            cursor.close()
-
-    def change(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute it with each row's values, _CHUNK rows a statement."""
-        for begin in range(0, len(rows), _CHUNK):
-            text, parameters = self._prepare(connection, rows[begin : begin + _CHUNK])
-            connection.exec_driver_sql(text, parameters)
-
-
 # Rows.
 
+# The statements that each alert and each look executes are built once: SQLAlchemy takes longer to
+# build one than to run it.
 _STATE_COLUMNS = [channel.c[name] for name in COLUMNS]
 _GATEWAY_COLUMNS = [gateway.c[one.name] for one in fields(GatewayRow)]
 _OF_GATEWAY = channel.c.gateway == sa.bindparam("of_gateway")
+_OF_KEYS = channel.c.key.in_(sa.bindparam("keys", expanding=True))
 _IS_OPEN = channel.c.next_at.is_not(None)
-_GATEWAY = _Statement(
-    sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
+_GATEWAY = sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
+_BY_KEY = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, _OF_KEYS)
+_LOCKED_BY_KEY = _BY_KEY.with_for_update()
+_STATE_BY_KEY = _GATEWAY.add_columns(*_STATE_COLUMNS).select_from(
+    gateway.outerjoin(channel, (channel.c.gateway == gateway.c.gateway) & _OF_KEYS)
 )
 
 
 def read_gateway(connection: sa.Connection, name: str, at: float = inf) -> GatewayRow:
     """Return a gateway's row at the time ``at``; the default one if it was only just added."""
-    return _load_gateway(_GATEWAY.rows(connection, {"of_gateway": name}), at)
+    return _load_gateway(connection.execute(_GATEWAY, {"of_gateway": name}).all(), at)
 
 
 def _load_gateway(found: Sequence[Sequence[Any]], at: float) -> GatewayRow:
@@ -147,35 +110,16 @@ def add_gateways(database: Database, names: Iterable[str]) -> None:
     database.transact(partial(add_missing, table=gateway, rows=rows))
 
 
-def _among(count: int) -> sa.ColumnElement[bool]:
-    keys: Sequence[Any] = [sa.bindparam(f"key{number}") for number in range(count)]
-    return channel.c.key.in_(keys)
-
-
-@cache
-def _by_key(count: int, *, lock: bool) -> _Statement:
-    query = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, _among(count))
-    return _Statement(query.with_for_update() if lock else query)
-
-
-@cache
-def _state_by_key(count: int) -> _Statement:
-    both = gateway.outerjoin(channel, (channel.c.gateway == gateway.c.gateway) & _among(count))
-    query = sa.select(*_GATEWAY_COLUMNS, *_STATE_COLUMNS).select_from(both)
-    return _Statement(query.where(gateway.c.gateway == sa.bindparam("of_gateway")))
-
-
-def _by_chunk(name: str, keys: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield for each chunk of keys its number of keys and the statement's values.
-
-    Repeating the last key up to a power of two limits the number of cached statements.
-    """
+def _by_chunk(
+    connection: sa.Connection, query: sa.Select[Any], name: str, keys: Collection[str]
+) -> list[sa.Row[Any]]:
     ordered = sorted(keys)
-    for begin in range(0, len(ordered), _CHUNK):
-        chunk = ordered[begin : begin + _CHUNK]
-        count = 1 << (len(chunk) - 1).bit_length()
-        chunk += chunk[-1:] * (count - len(chunk))
-        yield count, {"of_gateway": name, **{f"key{i}": key for i, key in enumerate(chunk)}}
+    chunks = (ordered[begin : begin + _CHUNK] for begin in range(0, len(ordered), _CHUNK))
+    return [
+        row
+        for chunk in chunks
+        for row in connection.execute(query, {"of_gateway": name, "keys": chunk})
+    ]
 
 
 def read_rows(
@@ -187,12 +131,8 @@ def read_rows(
     lock: bool = False,
 ) -> dict[str, ChannelRow]:
     """Return the rows of channels by key, see ChannelRow.load(); ``lock``: SELECT FOR UPDATE."""
-    found = [
-        row
-        for count, values in _by_chunk(name, keys)
-        for row in _by_key(count, lock=lock).rows(connection, values)
-    ]
-    return {row[0]: ChannelRow.load(row, at) for row in found}
+    found = _by_chunk(connection, _LOCKED_BY_KEY if lock else _BY_KEY, name, keys)
+    return {row.key: ChannelRow.load(row, at) for row in found}
 
 
 def read_state(
@@ -203,11 +143,7 @@ def read_state(
     No channel's row is older than the gateway's: raises must not appear newer than they are. The
     time is read last, so that no other hook's row lies in the future.
     """
-    found = [
-        row
-        for count, values in _by_chunk(name, keys)
-        for row in _state_by_key(count).rows(connection, values)
-    ]
+    found = _by_chunk(connection, _STATE_BY_KEY, name, keys)
     at, width = now(connection), len(_GATEWAY_COLUMNS)
     rows = [ChannelRow.load(row[width:], at) for row in found if row[width] is not None]
     return _load_gateway(found, at), {row.key: row for row in rows}, at
@@ -219,32 +155,30 @@ _PROBED = (
     channel.c.probe_outcome,
     channel.c.webhook,
 )
-_ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY))
+_ALL = sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY)
 
 
 def read_all_rows(
     connection: sa.Connection, name: str
-) -> tuple[GatewayRow, list[tuple[ChannelRow, Sequence[Any]]], float]:
+) -> tuple[GatewayRow, list[tuple[ChannelRow, tuple[Any, ...]]], float]:
     """Return a gateway's row, its channels' rows, and the time by the database's clock.
 
     Each channel's row has its last probe: end, channel, kind, outcome, webhook. The end is None
     without a probe.
     """
-    gateways = _GATEWAY.rows(connection, {"of_gateway": name})
-    found = _ALL.rows(connection, {"of_gateway": name})
+    gateways = connection.execute(_GATEWAY, {"of_gateway": name}).all()
+    found = connection.execute(_ALL, {"of_gateway": name}).all()
     at, count = now(connection), len(COLUMNS)
     rows = [(ChannelRow.load(row[:count], at), row[count:]) for row in found]
     return _load_gateway(gateways, at), rows, at
 
 
-_OPEN_KEYS = _Statement(
-    sa.select(channel.c.key).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
-)
+_OPEN_KEYS = sa.select(channel.c.key).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
 
 
 def read_open_keys(connection: sa.Connection, name: str) -> list[str]:
     """Return the sorted keys of a gateway's open rows."""
-    return [key for (key,) in _OPEN_KEYS.rows(connection, {"of_gateway": name})]
+    return [*connection.scalars(_OPEN_KEYS, {"of_gateway": name})]
 
 
 def count_probes(connection: sa.Connection, name: str) -> int:
@@ -279,20 +213,16 @@ class Raise:
     raised_in: int
     asked_by: AskedBy = AskedBy.ALERTMANAGER
 
-    def applied_to(self, row: ChannelRow | None) -> ChannelRow:
-        """Return the row as the raise will leave it in the database."""
-        state = row or ChannelRow(self.key, self.channel)
-        more = self.intent > state.intent
-        dropped = self.intent == state.intent and escalates(state.cause, self.cause)
-        return replace(
-            state,
-            since=self.since if more else state.since,
-            asked_by=self.asked_by if more else state.asked_by,
-            cause=self.cause if not state.in_work and (more or dropped) else state.cause,
-            next_at=self.next_at if state.next_at is None else min(state.next_at, self.next_at),
-            raised_in=max(state.raised_in, self.raised_in),
-            intent=max(state.intent, self.intent),
-        )
+    def apply_to(self, row: ChannelRow) -> None:
+        """Change the row as raise_intents() changes it in the database."""
+        is_more = self.intent > row.intent
+        dropped = self.intent == row.intent and escalates(row.cause, self.cause)
+        if (is_more or dropped) and not row.in_work:
+            row.cause = self.cause
+        if is_more:
+            row.intent, row.asked_by, row.since = self.intent, self.asked_by, self.since
+        row.next_at = self.next_at if row.next_at is None else min(row.next_at, self.next_at)
+        row.raised_in = max(row.raised_in, self.raised_in)
 
 
 _RAISED = ("channel", "intent", "cause", "asked_by", "since", "next_at", "raised_in")
@@ -305,7 +235,7 @@ def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise])
         {"gateway": name, "key": one.key, **{column: getattr(one, column) for column in _RAISED}}
         for one in ordered
     ]
-    _RAISES[connection.dialect.name].change(connection, rows)
+    connection.execute(_RAISES[connection.dialect.name], rows)
 
 
 def _constant(word: str) -> sa.ColumnElement[str]:
@@ -339,14 +269,7 @@ def _raise_values(new: Any) -> list[tuple[str, Any]]:
     ]
 
 
-_RAISES = {
-    dialect: _Statement(
-        upsert(dialect, channel, _raise_values).values(
-            {name: sa.bindparam(name) for name in ("gateway", "key", *_RAISED)}
-        )
-    )
-    for dialect in ("sqlite", "mysql")
-}
+_RAISES = {name: upsert(name, channel, _raise_values) for name in ("sqlite", "mysql")}
 
 
 # The lead of a gateway.

@@ -129,7 +129,8 @@ def test_what_becomes_of_one_alert(
     if wanted is not None:
         assert (wanted.key, wanted.cause, wanted.since) == ("loja", cause, NOW)
         assert wanted.raised_in == LOOK
-        after = wanted.applied_to(before)
+        after = replace(before) if before else ChannelRow("loja", "loja")
+        wanted.apply_to(after)
         # Nothing that was wanted is taken back.
         assert after.intent >= (before.intent if before else 0)
         assert after.next_at is not None
