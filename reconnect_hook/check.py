@@ -65,7 +65,7 @@ class Check:
         self._database: Database | None = None
         self._clock = Clock()
         if running is None:
-            self._client = make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
+            self._client = make_gateway(gateway, observe=metrics.calls.of(gateway.name))
         else:
             store, self._scheduler = running
             self._database, self._clock = store.database, store.database.clock

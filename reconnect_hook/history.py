@@ -118,14 +118,14 @@ class RepairHistory:
             gateway.rests_until if gateway.rests(at) else None,
             {
                 row.key: Probed(
-                    name,
-                    ProbeKind(kind),
-                    ProbeOutcome(outcome),
-                    ended_at,
-                    _webhook_fault(outcome, webhook),
+                    row.channel,
+                    ProbeKind(stored.probe_kind),
+                    ProbeOutcome(stored.probe_outcome),
+                    stored.probe_ended_at,
+                    _webhook_fault(stored.probe_outcome, stored.webhook),
                 )
-                for row, (ended_at, name, kind, outcome, webhook) in found
-                if ended_at is not None
+                for row, stored in found
+                if stored.probe_ended_at is not None
             },
             frozenset(
                 row.key

@@ -19,6 +19,7 @@ from reconnect_hook.event_log import LogEntry
 from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay
 from reconnect_hook.models import Outcome, ProbeOutcome
+from reconnect_hook.probe import Finding
 from zapwatch import __version__
 from zapwatch.config.readers import ProbeKind
 from zapwatch.db import StateError
@@ -62,9 +63,8 @@ class HookMetrics:
         register_dead_threads(self.registry, "whatsapp_reconnect_hook")
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self.calls = GatewayMetrics(self.registry, Operation)
-        self._histories: dict[str, RepairHistory] = {}
-        self._last_audits: dict[str, AuditRepository] = {}
-        self.registry.register(_StateCollector(self._histories, self._last_audits))
+        self._watched: dict[str, tuple[RepairHistory, AuditRepository]] = {}
+        self.registry.register(_StateCollector(self._watched))
         counter = partial(Counter, registry=self.registry)
         self._alerts = counter(
             "whatsapp_reconnect_alerts_total",
@@ -116,22 +116,13 @@ class HookMetrics:
         """Publish the page's URL, without a trailing slash."""
         self._page.labels(url).set(1)
 
-    def of(self, gateway: str) -> OfGateway:
-        """Return the counters of one gateway."""
-        return OfGateway(self, gateway)
-
-    def watch_audits(self, gateway: str, audits: AuditRepository) -> None:
-        """Publish the results of a gateway's last audits."""
-        self._last_audits[gateway] = audits
-
-    def watch(self, gateway: str, history: RepairHistory) -> None:
-        """Publish a gateway's state."""
-        self._histories[gateway] = history
+    def watch(self, gateway: str, history: RepairHistory, audits: AuditRepository) -> None:
+        """Publish a gateway's state, and the results of its last audits."""
+        self._watched[gateway] = history, audits
 
     def forget(self, gateway: str) -> None:
         """Remove a gateway's series."""
-        self._histories.pop(gateway, None)
-        self._last_audits.pop(gateway, None)
+        self._watched.pop(gateway, None)
         self.calls.forget(gateway)
         self.remove({"gateway": gateway})
 
@@ -145,41 +136,25 @@ class HookMetrics:
         for (status, verdict), number in Counted(verdicts).items():
             self._alerts.labels(status, verdict).inc(number)
 
-
-class OfGateway:
-    """Counters of one gateway."""
-
-    def __init__(self, metrics: HookMetrics, gateway: str) -> None:
-        self.observe_call = metrics.calls.of(gateway)
-        self._metrics = metrics
-        self._gateway = gateway
-
-    def count_replay(self, channel: str, result: Replay) -> None:
+    def count_replay(self, gateway: str, channel: str, result: Replay) -> None:
         """Count one finished delivery of a missed message, of a listed channel."""
-        self._metrics.replays.labels(self._gateway, channel, result).inc()
+        self.replays.labels(gateway, channel, result).inc()
 
-    def count_audit(self, channel: str, result: AuditResult) -> None:
+    def count_audit(self, gateway: str, channel: str, result: AuditResult) -> None:
         """Count one finished audit of a listed channel."""
-        self._metrics.audits.labels(self._gateway, channel, result).inc()
+        self.audits.labels(gateway, channel, result).inc()
 
-    def count_probe(
-        self, channel: str, kind: ProbeKind, outcome: ProbeOutcome, seconds: float
-    ) -> None:
+    def count_probe(self, gateway: str, channel: str, finding: Finding, seconds: float) -> None:
         """Count one finished probe of a listed channel; ``seconds`` is its duration."""
-        self._metrics.probes.labels(self._gateway, channel, kind, outcome).inc()
-        self._metrics.probe_durations.labels(kind).observe(seconds)
+        self.probes.labels(gateway, channel, finding.kind, finding.outcome).inc()
+        self.probe_durations.labels(finding.kind).observe(seconds)
 
-    def count_repair(self, entry: LogEntry) -> None:
+    def count_repair(self, gateway: str, entry: LogEntry) -> None:
         """Count one finished repair."""
         # Unlisted names would allow an unbounded number of series.
         channel = entry.channel if entry.listed else ""
-        self._metrics.attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
-        self._metrics.durations[entry.outcome].observe(entry.seconds)
-
-    def forget_channel(self, channel: str) -> None:
-        """Remove the series of a channel that the gateway no longer lists."""
-        labels = {"gateway": self._gateway, "channel": channel}
-        self._metrics.remove(labels)
+        self.attempts.labels(gateway, channel, entry.cause, entry.outcome).inc()
+        self.durations[entry.outcome].observe(entry.seconds)
 
 
 _State = tuple[dict[str, Present], dict[str, dict[str, LastAudit]]]
@@ -224,11 +199,8 @@ class LatestPages:
 
 
 class _StateCollector(Collector):
-    def __init__(
-        self, histories: dict[str, RepairHistory], audits: dict[str, AuditRepository]
-    ) -> None:
-        self._histories = histories
-        self._audits = audits
+    def __init__(self, watched: dict[str, tuple[RepairHistory, AuditRepository]]) -> None:
+        self._watched = watched
         self._reader = ThreadPoolExecutor(1, "state of metrics")
         self._lock = threading.Lock()
         self._reading: Future[_State] | None = None
@@ -249,8 +221,9 @@ class _StateCollector(Collector):
         return reading.result(max(0.0, left))
 
     def _ask(self) -> _State:
-        present = {name: one.present() for name, one in self._histories.copy().items()}
-        return present, {name: one.last() for name, one in self._audits.copy().items()}
+        watched = self._watched.copy()
+        present = {name: history.present() for name, (history, _) in watched.items()}
+        return present, {name: audits.last() for name, (_, audits) in watched.items()}
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering does not collect."""

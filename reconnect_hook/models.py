@@ -201,7 +201,6 @@ class ChannelRow:
     starting_since: float | None = None
     paused: bool = False
     paused_until: float | None = None
-    unheard_since: float | None = None
     probe_began_at: float | None = None
     query_failed_at: float | None = None
     probe_outcome: str | None = None
@@ -280,7 +279,6 @@ _PAST = (
     "called_at",
     "seen_at",
     "starting_since",
-    "unheard_since",
     "probe_began_at",
     "query_failed_at",
     "probe_ended_at",
@@ -288,7 +286,7 @@ _PAST = (
 COLUMNS = tuple(one.name for one in fields(ChannelRow) if one.init)
 """The table's columns that a ChannelRow has, in this order."""
 
-_OF_OTHERS = frozenset({"key", "paused", "paused_until", "unheard_since"})
+_OF_OTHERS = frozenset({"key", "paused", "paused_until"})
 """Columns that a gateway's leader does not write."""
 
 _NOTHING = object()

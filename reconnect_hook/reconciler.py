@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from reconnect_hook.decision import MakeCall
 from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
-from reconnect_hook.metrics import OfGateway
+from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import (
     FAILURES,
     LEASE_SECONDS,
@@ -91,7 +91,7 @@ class GatewayReconciler:
         lead: Lead,
         recorder: Recorder,
         workers: Workers,
-        metrics: OfGateway,
+        metrics: HookMetrics,
         *,
         clock: Clock,
         beside: Beside | None = None,
@@ -151,7 +151,7 @@ class GatewayReconciler:
     def forget_channels(self, names: Iterable[str]) -> None:
         """Remove the channels' metrics."""
         for name in names:
-            self._metrics.forget_channel(name)
+            self._metrics.remove({"gateway": self.name, "channel": name})
 
     def stop(self) -> None:
         """Start no further work, and cancel probes, audits and deliveries."""
@@ -316,12 +316,12 @@ class GatewayReconciler:
         due += [raised.next_at for raised in changes.raises]
         self._due_at = min(self._due_at, self._soonest(due, at))
         for entry in changes.entries:
-            self._metrics.count_repair(entry)
+            self._metrics.count_repair(self.name, entry)
             if entry.outcome in FAILURES and self.warns:
                 _log.warning("channel %r: %s %s", entry.channel, entry.outcome, entry.detail)
         self.forget_channels(changes.rows[key].channel for key in changes.deleted)
         for channel, finding, seconds in changes.probes:
-            self._metrics.count_probe(channel, finding.kind, finding.outcome, seconds)
+            self._metrics.count_probe(self.name, channel, finding, seconds)
         for key in changes.cancelled:
             self._workers.cancel_probe(key)
         for one in changes.claimed:

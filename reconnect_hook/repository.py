@@ -149,27 +149,21 @@ def read_state(
     return _load_gateway(found, at), {row.key: row for row in rows}, at
 
 
-_PROBED = (
-    channel.c.channel,
-    channel.c.probe_kind,
-    channel.c.probe_outcome,
-    channel.c.webhook,
-)
-_ALL = sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY)
+_WITH_PROBE = [*_STATE_COLUMNS, channel.c.probe_kind, channel.c.webhook]
+_ALL: sa.Select[Any] = sa.select(*_WITH_PROBE).where(_OF_GATEWAY)
 
 
 def read_all_rows(
     connection: sa.Connection, name: str
-) -> tuple[GatewayRow, list[tuple[ChannelRow, tuple[Any, ...]]], float]:
+) -> tuple[GatewayRow, list[tuple[ChannelRow, sa.Row[Any]]], float]:
     """Return a gateway's row, its channels' rows, and the time by the database's clock.
 
-    Each channel's row has its last probe: end, channel, kind, outcome, webhook. The end is None
-    without a probe.
+    Each channel's row comes also as it is stored, with its last probe's kind and its webhook.
     """
     gateways = connection.execute(_GATEWAY, {"of_gateway": name}).all()
     found = connection.execute(_ALL, {"of_gateway": name}).all()
     at, count = now(connection), len(COLUMNS)
-    rows = [(ChannelRow.load(row[:count], at), row[count:]) for row in found]
+    rows = [(ChannelRow.load(row[:count], at), row) for row in found]
     return _load_gateway(gateways, at), rows, at
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from reconnect_hook.alerts import AlertWriter, Outage
 from reconnect_hook.decision import Policy
@@ -73,11 +74,9 @@ class GatewayController:
         # With a single gateway, log lines omit its name.
         several = len(settings.gateways) > 1
         self.events = store.events.with_pairs(gateway=name) if several else store.events
-        self._counts = metrics.of(name)
-        self.client = make_gateway(gateway, observe=self._counts.observe_call)
+        self.client = make_gateway(gateway, observe=metrics.calls.of(name))
         backoff = Backoff(settings.reconnect_cooldown_seconds)
         self.history = RepairHistory(database, name, backoff)
-        metrics.watch(name, self.history)
         has_echoes = gateway.messages.has_echoes
         echoes = open_source(settings, gateway, self._listed) if has_echoes else None
         messages = open_source(settings, gateway, self._listed)
@@ -106,13 +105,14 @@ class GatewayController:
             echoes,
             Consumer(url, token, self.client.event_headers) if url else None,
             self.events,
-            self._counts.count_replay,
+            partial(metrics.count_replay, name),
         )
         replays = gateway.replay is ReplayMode.AUTO and not self.replayer.why_not
         audits = AuditRepository(database, name, replays=replays)
-        metrics.watch_audits(name, audits)
+        metrics.watch(name, self.history, audits)
+        count = partial(metrics.count_audit, name)
         self.auditor = MessageAuditor(
-            audits, self.client, echoes, self.events, self._counts.count_audit, mode, clock=clock
+            audits, self.client, echoes, self.events, count, mode, clock=clock
         )
         policy = Policy(
             backoff,
@@ -133,7 +133,7 @@ class GatewayController:
             Lead(database, name),
             Recorder(name, policy, self.events, self.workers, clock),
             self.workers,
-            self._counts,
+            metrics,
             clock=clock,
             # A check may end during an audit or delivery, whose claim would then block the next.
             beside=None if asked_by is AskedBy.CHECK else Beside(self.auditor, self.replayer),

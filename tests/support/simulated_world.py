@@ -46,7 +46,7 @@ class SimulatedWorld(World):
         super().__init__(folder, options, clock=clock, client=client)
 
     def _observe(self, *call: Any) -> None:
-        self.hook.metrics.of(GATEWAY).observe_call(*call)
+        self.hook.metrics.calls.of(GATEWAY)(*call)
 
     def close(self) -> None:
         super().close()

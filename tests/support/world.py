@@ -337,7 +337,6 @@ class WorldHook:
         self.scheduler = Scheduler(self.database)
         self.metrics = HookMetrics()
         self.history = RepairHistory(self.database, GATEWAY, backoff)
-        self.metrics.watch(GATEWAY, self.history)
         self.writer = AlertWriter(self.database, GATEWAY, backoff, self.scheduler.wake)
         self.actions = OperatorActions(self.database, GATEWAY, self.writer, self.scheduler.wake)
         book = ProbeRepository(self.database, GATEWAY, options.probe)
@@ -358,14 +357,13 @@ class WorldHook:
             probe_pause=options.probe.pause_minutes * 60,
             audits=options.audit is not AuditMode.OFF,
         )
-        counts = self.metrics.of(GATEWAY)
         self.replayer = MessageReplayer(
             ReplayRepository(self.database, GATEWAY),
             world.client,
             messages,
             cast(Consumer, world.consumer),
             world.events,
-            counts.count_replay,
+            partial(self.metrics.count_replay, GATEWAY),
             start=self._start,
         )
 
@@ -374,12 +372,12 @@ class WorldHook:
             world.client,
             messages,
             world.events,
-            counts.count_audit,
+            partial(self.metrics.count_audit, GATEWAY),
             options.audit,
             clock=world.clock,
             start=self._start,
         )
-        self.metrics.watch_audits(GATEWAY, self.auditor.repository)
+        self.metrics.watch(GATEWAY, self.history, self.auditor.repository)
         self.workers = Workers(
             world.client,
             self.probing,
@@ -394,7 +392,7 @@ class WorldHook:
             Lead(self.database, GATEWAY),
             Recorder(GATEWAY, self.policy, world.events, self.workers, world.clock),
             self.workers,
-            self.metrics.of(GATEWAY),
+            self.metrics,
             clock=world.clock,
             beside=Beside(self.auditor, self.replayer),
             is_counted=options.is_counted,

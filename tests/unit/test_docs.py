@@ -18,6 +18,7 @@ from exporter.silence.model import Threshold
 from reconnect_hook.dashboard.snapshot import Problem
 from reconnect_hook.event_log import StepKind
 from reconnect_hook.history import RepairHistory
+from reconnect_hook.message_audit import AuditRepository
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Backoff, Outcome
 from reconnect_hook.schema import open_state
@@ -143,7 +144,9 @@ def test_the_hooks_metrics_are_the_documented_ones(
         hook_settings("http://127.0.0.1:1", HOOK_STATE_URL=f"sqlite:///{tmp_path}/state")
     ).hook_state_url
     database = open_state(url)
-    metrics.watch("wpp", RepairHistory(database, "wpp", Backoff(300)))
+    metrics.watch(
+        "wpp", RepairHistory(database, "wpp", Backoff(300)), AuditRepository(database, "wpp")
+    )
     shared = {"whatsapp_gateway_request_duration_seconds", "whatsapp_gateway_request_errors_total"}
     names = published(metrics.registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
