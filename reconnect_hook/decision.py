@@ -141,8 +141,8 @@ class End:
     detail: str = ""
     action: Action | None = None
     """None: the strongest call made."""
-    channel: str | None = None
-    """The gateway's spelling; None if it does not list the channel."""
+    listed: bool = True
+    """Whether the gateway lists the channel."""
     retries: bool = True
     """Whether a failure is retried without a new alert."""
     of_the_whole: bool = False
@@ -153,7 +153,6 @@ class End:
 class Close:
     """An end without a record; ``well``: connected, ``heard``: a message arrived."""
 
-    channel: Channel
     well: bool = True
     heard: bool = False
 
@@ -178,11 +177,11 @@ def decide(
     wants_call = row.cause.is_silence or _is_by_hand(row) or not channel.connected
     if row.intent >= Intent.REPAIR and not channel.repairable and wants_call:
         detail = "this gateway has no session of it that could be reconnected"
-        return End(Outcome.FAILED, channel.status, detail, Action.NONE, channel.id, retries=False)
+        return End(Outcome.FAILED, channel.status, detail, Action.NONE, retries=False)
     if channel.connected:
         return _decide_connected(row, seen, channel, gateway, policy, now)
     if row.intent < Intent.REPAIR:
-        return Close(channel, well=False)
+        return Close(well=False)
     starting = channel.status is Status.INITIALIZING
     if starting:
         stuck_at = (row.starting_since or now) + STUCK_SECONDS
@@ -228,8 +227,8 @@ def _decide_absent(
     # The row of a paused channel stays, and is rechecked each hour.
     is_kept = row.intent is Intent.RECHECK and row.is_paused(now)
     if row.intent is Intent.PROBE or is_kept:
-        return Close(Channel(row.channel, Status.UNKNOWN), well=False)
-    return End(Outcome.UNKNOWN_CHANNEL, retries=False)
+        return Close(well=False)
+    return End(Outcome.UNKNOWN_CHANNEL, listed=False)
 
 
 def _decide_restarting(row: ChannelRow, channel: Channel, now: float) -> Decision:
@@ -237,7 +236,7 @@ def _decide_restarting(row: ChannelRow, channel: Channel, now: float) -> Decisio
         return MakeCall(Step.RECONNECT)  # it worked despite its error
     if row.deadline is None or now >= row.deadline:
         detail = "the session was to be thrown away, and is still listed"
-        return End(Outcome.FAILED, channel.status, detail, channel=channel.id)
+        return End(Outcome.FAILED, channel.status, detail)
     return Wait()
 
 
@@ -251,7 +250,7 @@ def _decide_called(
     if channel.connected:
         return _decide_proof(row, seen, channel, policy, now)
     if status is Status.QR_REQUIRED:
-        return End(Outcome.QR_REQUIRED, status, channel=channel.id)
+        return End(Outcome.QR_REQUIRED, status)
     if phase is Phase.STARTING:
         return _decide_starting(row, status, policy, now)
     if not _is_over(row, now):
@@ -261,7 +260,7 @@ def _decide_called(
     if may_restart and row.stuck >= RESTART_AFTER and row.action is not Action.RESTART:
         return MakeCall(Step.DELETE)
     hint = policy.starting_hint if status is Status.INITIALIZING else ""
-    return End(Outcome.STILL_DISCONNECTED, status, hint, channel=channel.id)
+    return End(Outcome.STILL_DISCONNECTED, status, hint)
 
 
 def _is_over(row: ChannelRow, now: float) -> bool:
@@ -272,7 +271,7 @@ def _decide_proof(
     row: ChannelRow, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> Decision:
     """Evaluate a channel listed as connected after its call; a silent one needs more proof."""
-    reconnected = End(Outcome.RECONNECTED, channel.status, channel=channel.id)
+    reconnected = End(Outcome.RECONNECTED, channel.status)
     if not row.silent:
         return reconnected
     called_at = row.called_at or now
@@ -284,7 +283,7 @@ def _decide_proof(
         return Probe(proof=True)
     if not _is_over(row, now):
         return Wait()
-    return End(Outcome.REQUESTED, channel.status, channel=channel.id)
+    return End(Outcome.REQUESTED, channel.status)
 
 
 def _decide_starting(row: ChannelRow, status: Status, policy: Policy, now: float) -> Decision:
@@ -313,20 +312,20 @@ def _decide_connected(
     if _is_by_hand(row):
         call = MakeCall(Step.RECONNECT, silent=row.cause.is_silence)
         return _call_or_wait(row, gateway, policy, now, call, channel.status)
-    recovered = End(Outcome.RECOVERED, channel.status, channel=channel.id, action=Action.NONE)
+    recovered = End(Outcome.RECOVERED, channel.status, action=Action.NONE)
     if row.intent is Intent.RECHECK or not row.cause.is_silence:
         stale_until = (row.seen_at or 0.0) + STALE_SECONDS
         if row.has_episode or not (row.intent is Intent.RECHECK or _is_stale(row, policy)):
             return recovered
-        return Wait(stale_until) if now < stale_until else Close(channel)
+        return Wait(stale_until) if now < stale_until else Close()
     if _is_delivery_broken(row, seen, channel, policy, now):
-        return Close(channel, well=False)
+        return Close(well=False)
     came_back = row.attempts > 0 and row.last_status not in {None, Status.CONNECTED}
     lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel))
     if came_back or (seen.age is not None and seen.age <= lately):
         return recovered
     if _is_just_reconnected(row, channel, policy, now):
-        return Close(channel, well=False)
+        return Close(well=False)
     call = MakeCall(Step.RECONNECT, silent=True)
     return _call_or_wait(row, gateway, policy, now, call, channel.status)
 
@@ -375,7 +374,7 @@ def _decide_probe(
     by_hand = row.cause is RepairCause.ASKED
     heard = seen.age is not None and seen.age <= lately
     if policy.probe_kind(channel) is ProbeKind.OFF or (heard and not by_hand):
-        return Close(channel, well=False, heard=heard)
+        return Close(well=False, heard=heard)
     if row.is_paused(now):
         return _wait_for_resume(row, now)
     postponed = row.step is Step.POSTPONED
@@ -435,43 +434,41 @@ def after_call(
     """Return the next step after the answer to the call ``row.step``."""
     error, step = answer.error, row.step or Step.RECONNECT
     if step is Step.DELETE:
-        return _after_delete(row, error, policy, now)
+        return _after_delete(error, policy, now)
     if step is Step.CREATE:
         return _after_create(row, error, now)
     if error is not None:
-        return _failed(row, error)
+        return _failed(error)
     starting_until = row.deadline if row.deadline is not None else now + STARTING_SECONDS
     if step is Step.START:
         return Enter(Phase.STARTING, Step.START, starting_until, row.tries)
     match answer.kind:
         case QrKind.QR:
-            return End(Outcome.QR_REQUIRED, Status.QR_REQUIRED, channel=row.channel)
+            return End(Outcome.QR_REQUIRED, Status.QR_REQUIRED)
         case QrKind.NOT_STARTED if not row.tries:
             return MakeCall(Step.START)
         case QrKind.NOT_STARTED:
             detail = "session not started, although start-session was accepted"
-            return End(Outcome.FAILED, detail=detail, channel=row.channel)
+            return End(Outcome.FAILED, detail=detail)
         case QrKind.INITIALIZING:
             return Enter(Phase.STARTING, step, starting_until, row.tries)
         case _:
             return Enter(Phase.VERIFYING, step, now + policy.verify_seconds)
 
 
-def _after_delete(
-    row: ChannelRow, error: GatewayError | None, policy: Policy, now: float
-) -> MakeCall | Enter | End:
+def _after_delete(error: GatewayError | None, policy: Policy, now: float) -> MakeCall | Enter | End:
     if error is None:
         return MakeCall(Step.CREATE)
     if policy.keeps_channel:
-        return _failed(row, error)  # still listed, so a retry is possible
+        return _failed(error)  # still listed, so a retry is possible
     # It may have worked, or still may: then the channel leaves the list.
     seconds = policy.verify_seconds if error.reason in _UNCERTAIN else 0.0
     return Enter(Phase.RESTARTING, Step.DELETE, now + seconds)
 
 
-def _failed(row: ChannelRow, error: GatewayError) -> End:
+def _failed(error: GatewayError) -> End:
     whole = is_of_the_whole(error)
-    return End(Outcome.FAILED, detail=words(error), channel=row.channel, of_the_whole=whole)
+    return End(Outcome.FAILED, detail=words(error), of_the_whole=whole)
 
 
 def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> Enter | End:
@@ -480,7 +477,7 @@ def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> En
         return Enter(Phase.STARTING, Step.CREATE, until, clears_restart=True)
     if row.tries + 1 < CREATE_TRIES:
         return Enter(Phase.RESTARTING, Step.CREATE, now + CREATE_PAUSE, row.tries + 1)
-    return End(Outcome.FAILED, detail=words(error), action=Action.RESTART)
+    return End(Outcome.FAILED, detail=words(error), listed=False)
 
 
 def conclude(
@@ -500,8 +497,8 @@ def conclude(
     action = end.action or row.action
     entry = LogEntry(
         row.key,
-        end.channel or row.channel,
-        end.channel is not None,
+        row.channel,
+        end.listed,
         row.cause,
         row.asked_by,
         row.since,
@@ -512,8 +509,6 @@ def conclude(
         seconds,
     )
     failed, recovered = end.outcome in FAILURES, end.outcome in RECOVERIES
-    row.channel = entry.channel
-    row.listed = row.listed or entry.listed
     row.last_status, row.last_cause = end.status, row.cause
     if recovered:
         row.attempts = row.failures = row.stuck = 0

@@ -235,15 +235,12 @@ class ChannelRow:
         return row
 
     def changes(self) -> tuple[tuple[str, Any], ...]:
-        """Return the changed columns and their values.
-
-        Columns that only operators and ``check`` change are excluded.
-        """
+        """Return the changed columns and their values."""
         before = self.stored or (_NOTHING,) * len(COLUMNS)
         return tuple(
             (name, value)
             for name, old, value in zip(COLUMNS, before, _values(self), strict=True)
-            if old != value and name not in _OF_OTHERS
+            if old != value
         )
 
     def restore(self) -> None:
@@ -285,9 +282,6 @@ _PAST = (
 )
 COLUMNS = tuple(one.name for one in fields(ChannelRow) if one.init)
 """The table's columns that a ChannelRow has, in this order."""
-
-_OF_OTHERS = frozenset({"key", "paused", "paused_until"})
-"""Columns that a gateway's leader does not write."""
 
 _NOTHING = object()
 _values = attrgetter(*COLUMNS)

@@ -290,7 +290,7 @@ class Recorder:
             case Close():
                 close(row, look, changes.gateway, self._policy, changes.at, well=decision.well)
                 if decision.well:
-                    row.seen_at, row.last_status = changes.at, decision.channel.status
+                    row.seen_at, row.last_status = changes.at, Status.CONNECTED
                 if decision.heard:
                     row.suspended = False
 
@@ -450,7 +450,7 @@ class Recorder:
             return
         changes.attempts.add(AttemptKind.REPAIR, row.key, *_answer_step(answer))
         if answer.is_fault:
-            end = End(Outcome.FAILED, detail="internal error", channel=row.channel)
+            end = End(Outcome.FAILED, detail="internal error")
             self._end(changes, row, end, None)
             return
         if answer.error is None or not is_of_the_whole(answer.error):
@@ -495,9 +495,9 @@ class Recorder:
         self._note_probe(changes, row, finding, one.seconds)
         if finding.outcome is ProbeOutcome.FAILED:
             detail = f"after {row.action} too: {finding.detail}"
-            end = End(Outcome.FAILED, Status.CONNECTED, detail, channel=row.channel)
+            end = End(Outcome.FAILED, Status.CONNECTED, detail)
         elif finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
-            end = End(Outcome.RECONNECTED, Status.CONNECTED, channel=row.channel)
+            end = End(Outcome.RECONNECTED, Status.CONNECTED)
         else:
             return
         self._end(changes, row, end, None)

@@ -112,24 +112,23 @@ CONNECTED = seen(Status.CONNECTED)
 DOWN = seen(Status.DISCONNECTED)
 STARTING = seen(Status.INITIALIZING)
 QR = seen(Status.QR_REQUIRED)
-_THIS = Channel("Loja", Status.CONNECTED)
 _THIRD = {"attempts": 3, "called_at": NOW - 300}
 _RETRY = {"attempts": 1, "failures": 1, "called_at": NOW - 100}
 
 
 def _end(outcome: Outcome, status: Status | None = Status.CONNECTED, **more: Any) -> End:
-    return End(outcome, status, channel="Loja", **more)
+    return End(outcome, status, **more)
 
 
 _RECOVERED = _end(Outcome.RECOVERED, action=Action.NONE)
 _RECONNECTED = _end(Outcome.RECONNECTED)
-_UNKNOWN = End(Outcome.UNKNOWN_CHANNEL, retries=False)
+_UNKNOWN = End(Outcome.UNKNOWN_CHANNEL, listed=False)
 _ASK = MakeCall(Step.RECONNECT)
 _CREATE = MakeCall(Step.CREATE)
 _CODE = MakeCall(Step.QR)
 _RESUMED = Probe(resumes=True)
 _STILL_DOWN = _end(Outcome.STILL_DISCONNECTED, Status.DISCONNECTED)
-_SEEN_DOWN = Close(Channel("Loja", Status.DISCONNECTED), well=False)
+_SEEN_DOWN = Close(well=False)
 _LISTED_STILL = "the session was to be thrown away, and is still listed"
 _NOT_GONE = _end(Outcome.FAILED, Status.DISCONNECTED, detail=_LISTED_STILL)
 _NEEDS_SCAN = _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED)
@@ -171,7 +170,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "3b is there": (called(Phase.RESTARTING, step=Step.CREATE), DOWN, _ASK),
     # Who is not listed.
     "4 repair": (row(), ABSENT, _UNKNOWN),
-    "4 probe": (probe(), ABSENT, Close(Channel("Loja", Status.UNKNOWN), well=False)),
+    "4 probe": (probe(), ABSENT, Close(well=False)),
     "4 called": (called(Phase.VERIFYING), ABSENT, _UNKNOWN),
     # After the call.
     "6 list before the call": (called(Phase.VERIFYING, called_in=LOOK), CONNECTED, Wait()),
@@ -193,10 +192,10 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "10 recheck": (row(intent=Intent.RECHECK, qr_required=True), CONNECTED, _RECOVERED),
     "10 repair": (row(**_RETRY), CONNECTED, _RECOVERED),
     "10 no news of before": (row(), CONNECTED, _RECOVERED),
-    "11 recheck": (row(intent=Intent.RECHECK), CONNECTED, Close(_THIS)),
-    "11 stale": (row(since=NOW - 14, seen_at=NOW - 15), CONNECTED, Close(_THIS)),
+    "11 recheck": (row(intent=Intent.RECHECK), CONNECTED, Close()),
+    "11 stale": (row(since=NOW - 14, seen_at=NOW - 15), CONNECTED, Close()),
     "11 stale yet": (row(since=NOW - 2, seen_at=NOW - 4), CONNECTED, Wait(NOW + 6)),
-    "11 in backoff": (row(since=NOW - 200, called_at=NOW - 400), CONNECTED, Close(_THIS)),
+    "11 in backoff": (row(since=NOW - 200, called_at=NOW - 400), CONNECTED, Close()),
     "12 came back": (silent(attempts=1, last_status=Status.DISCONNECTED), CONNECTED, _RECOVERED),
     "12 heard": (silent(), heard(35), _RECOVERED),
     "13 not heard": (silent(), heard(36), MakeCall(Step.RECONNECT, silent=True)),
@@ -211,7 +210,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
         CONNECTED,
         Wait(NOW + 299),
     ),
-    "14": (probe(), heard(35), Close(_THIS, well=False, heard=True)),
+    "14": (probe(), heard(35), Close(well=False, heard=True)),
     "15": (probe(), heard(36), Probe()),
     "15 asked by a person": (probe(cause=RepairCause.ASKED), heard(1), Probe()),
     "15 probed lately": (probe(probe_began_at=NOW - 600), CONNECTED, Wait(NOW + 300)),
@@ -228,7 +227,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     ),
     # A channel that is not.
     "16 recheck": (row(intent=Intent.RECHECK), DOWN, _SEEN_DOWN),
-    "16 probe": (probe(), QR, Close(Channel("Loja", Status.QR_REQUIRED), well=False)),
+    "16 probe": (probe(), QR, Close(well=False)),
     "17 verifying": (called(Phase.VERIFYING), QR, _NEEDS_SCAN),
     "17 starting": (called(Phase.STARTING), QR, _NEEDS_SCAN),
     "19": (called(Phase.VERIFYING, deadline=NOW, stuck=2), DOWN, _STILL_DOWN),
@@ -289,9 +288,7 @@ def test_what_cannot_be_repaired_is_not_called(state: ChannelRow, status: Status
 def test_what_cannot_be_repaired_and_is_well_is_left() -> None:
     channel = replace(UNREPAIRABLE, status=Status.CONNECTED)
     assert decide(row(**_RETRY), Seen(LOOK, channel), LED, POLICY, NOW) == _RECOVERED
-    assert decide(probe(), Seen(LOOK, UNREPAIRABLE), LED, POLICY, NOW) == Close(
-        UNREPAIRABLE, well=False
-    )
+    assert decide(probe(), Seen(LOOK, UNREPAIRABLE), LED, POLICY, NOW) == Close(well=False)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +308,7 @@ def test_without_probes_nothing_is_probed() -> None:
     over = called(Phase.VERIFYING, silent=True)
     assert decide(over, CONNECTED, LED, WITHOUT_PROBES, NOW) == Wait()
     closed = decide(probe(), CONNECTED, LED, WITHOUT_PROBES, NOW)
-    assert closed == Close(_THIS, well=False)
+    assert closed == Close(well=False)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +403,7 @@ def test_every_combination_has_one_decision_and_none_breaks_a_rule() -> None:
             assert status is Status.CONNECTED
             assert not (state.paused and not found.proof)
         if isinstance(found, End):
-            assert (found.outcome is Outcome.UNKNOWN_CHANNEL) == (found.channel is None)
+            assert (found.outcome is Outcome.UNKNOWN_CHANNEL) != found.listed
             if found.outcome in {Outcome.RECOVERED, Outcome.RECONNECTED, Outcome.REQUESTED}:
                 assert status is Status.CONNECTED
     assert met == {InHand, Wait, Verify, MakeCall, Probe, End, Close}
@@ -421,7 +418,7 @@ def _error(kind: GatewayErrorKind) -> GatewayError:
 
 def _failed(*, whole: bool, **more: Any) -> End:
     detail = more.pop("detail", str(_error(GatewayErrorKind.HTTP)) + " (request id)")
-    return End(Outcome.FAILED, detail=detail, channel="Loja", of_the_whole=whole)
+    return End(Outcome.FAILED, detail=detail, of_the_whole=whole)
 
 
 _HTTP = _error(GatewayErrorKind.HTTP)
@@ -432,7 +429,7 @@ _VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
 @pytest.mark.parametrize(
     ("columns", "answer", "follows"),
     [
-        ({}, QrKind.QR, End(Outcome.QR_REQUIRED, Status.QR_REQUIRED, channel="Loja")),
+        ({}, QrKind.QR, End(Outcome.QR_REQUIRED, Status.QR_REQUIRED)),
         ({}, QrKind.ACCEPTED, _VERIFYING),
         ({"step": Step.QR}, QrKind.ACCEPTED, replace(_VERIFYING, step=Step.QR)),
         ({}, QrKind.NOT_STARTED, MakeCall(Step.START)),
@@ -442,7 +439,6 @@ _VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
             End(
                 Outcome.FAILED,
                 detail="session not started, although start-session was accepted",
-                channel="Loja",
             ),
         ),
         ({}, QrKind.INITIALIZING, Enter(Phase.STARTING, Step.RECONNECT, NOW + 60)),
@@ -471,7 +467,7 @@ _VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
         (
             {"step": Step.CREATE, "tries": CREATE_TRIES - 1},
             _HTTP,
-            End(Outcome.FAILED, detail=f"{_HTTP} (request id)", action=Action.RESTART),
+            End(Outcome.FAILED, detail=f"{_HTTP} (request id)", listed=False),
         ),
     ],
 )
@@ -512,13 +508,13 @@ def test_each_outcome_is_remembered(
     outcome: Outcome, attempts: int, failures: int, stuck: int, qr_required: bool
 ) -> None:
     state = called(Phase.VERIFYING, silent=True, starting_since=NOW - 9, **_EPISODE)
-    end = End(outcome, Status.QR_REQUIRED, "two\nlines " + "x" * 600, channel="LOJA")
+    end = End(outcome, Status.QR_REQUIRED, "two\nlines " + "x" * 600)
     entry = conclude(state, end, LOOK, LED, POLICY, NOW)
     told = (state.attempts, state.failures, state.stuck, state.qr_required)
     assert told == (attempts, failures, stuck, qr_required)
     assert (entry.outcome, entry.attempt, entry.action) == (outcome, 4, Action.GET_QR)
-    assert (entry.channel, len(entry.detail)) == ("LOJA", 500)
-    assert (state.channel, state.called_at, state.called_in) == ("LOJA", NOW, LOOK)
+    assert (entry.channel, entry.listed, len(entry.detail)) == ("Loja", True, 500)
+    assert (state.called_at, state.called_in) == (NOW, LOOK)
     assert (state.last_status, state.last_cause) == (Status.QR_REQUIRED, RepairCause.DISCONNECTED)
     assert (state.phase, state.step, state.deadline, state.tries) == (Phase.IDLE, None, None, 0)
     assert (state.action, state.silent, state.starting_since) == (Action.NONE, False, None)
