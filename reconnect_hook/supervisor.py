@@ -27,7 +27,7 @@ from reconnect_hook.schema import open_state
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
-from zapwatch.config.readers import AuditMode, ReplayMode
+from zapwatch.config.readers import ReplayMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.message import MessageLogError
@@ -69,7 +69,6 @@ class GatewayController:
     ) -> None:
         """``asked_by`` is the source of the alerts that it stores."""
         name, database, clock = gateway.name, store.database, store.database.clock
-        mode = settings.message_audit
         self.gateway = gateway
         # With a single gateway, log lines omit its name.
         several = len(settings.gateways) > 1
@@ -81,7 +80,7 @@ class GatewayController:
         echoes = open_source(settings, gateway, self._listed) if has_echoes else None
         messages = open_source(settings, gateway, self._listed)
         self.sources = [source for source in (echoes, messages) if source is not None]
-        compares = self.client.lists_messages and echoes is not None
+        compares = self.client.lists_messages
         self.probing = ProbeContext(
             self.client,
             echoes,
@@ -110,7 +109,7 @@ class GatewayController:
         replays = gateway.replay is ReplayMode.AUTO and not self.replayer.why_not
         audits = AuditRepository(database, name, replays=replays)
         metrics.watch(name, self.history, audits)
-        count = partial(metrics.count_audit, name)
+        count, mode = partial(metrics.count_audit, name), settings.message_audit
         self.auditor = MessageAuditor(
             audits, self.client, echoes, self.events, count, mode, clock=clock
         )
@@ -126,7 +125,7 @@ class GatewayController:
             probe_kind=self.probing.kind_of,
             probe_after=gateway.probe.after_minutes * 60,
             probe_pause=gateway.probe.pause_minutes * 60,
-            audits=mode is not AuditMode.OFF and compares,
+            audits=self.auditor.follows_outages,
         )
         self.reconciler = GatewayReconciler(
             name,
