@@ -31,7 +31,7 @@ from reconnect_hook.repository import (
 )
 from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log
 from zapwatch.config.readers import ProbeKind
-from zapwatch.db import Database, now, transaction
+from zapwatch.db import Database, now, transaction, upsert
 
 _ATTEMPTS = 200  # shown per channel
 _GONE_SECONDS = 300.0  # as in the rule WhatsAppChannelGone
@@ -256,10 +256,11 @@ class RepairHistory:
                 kept[key] = name, since
         text = json.dumps(kept, sort_keys=True)
         if text != noted:
-            connection.execute(sa.delete(listed_channels).where(mine))
-            connection.execute(
-                sa.insert(listed_channels).values(gateway=self._gateway, channels=text)
+            row = {"gateway": self._gateway, "channels": text}
+            store = upsert(
+                connection.dialect.name, listed_channels, lambda new: [("channels", new.channels)]
             )
+            connection.execute(store, [row])
         return sorted(gone)
 
 

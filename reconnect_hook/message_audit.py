@@ -354,7 +354,8 @@ class AuditRepository(GatewayAudits):
             missed = len(audit.missed) + earlier
             values |= {"known_at": at, "missed": missed} | ({} if missed else {"replay_why": ""})
         mine = self._audit(channel.key)
-        row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
+        query = sa.select(message_audit).where(*mine).with_for_update()
+        row = connection.execute(query).mappings().first()
         if row is None:
             key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
             add_missing(connection, message_audit, [key])

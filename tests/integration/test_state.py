@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.history import RepairHistory
-from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
+from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult, AuditWish
 from reconnect_hook.models import (
     LEASE_SECONDS,
     LONGEST_DUE_SECONDS,
@@ -246,7 +247,7 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
         assert found == dict.fromkeys(_MANY, number + 1)
 
 
-@pytest.mark.parametrize("work", ["pause", "audit"])
+@pytest.mark.parametrize("work", ["pause", "audit", "list"])
 def test_what_another_hook_adds_meanwhile_is_no_fault(
     database: sa.URL, opened: Callable[..., Database], work: str
 ) -> None:
@@ -256,6 +257,8 @@ def test_what_another_hook_adds_meanwhile_is_no_fault(
         if work == "pause":
             writer = AlertWriter(by, GATEWAY, BACKOFF)
             OperatorActions(by, GATEWAY, writer, lambda: None).pause("loja", None)
+        elif work == "list":
+            RepairHistory(by, GATEWAY, BACKOFF).note_listed({"loja": "loja"}, lambda _key: False)
         else:
             channel = Channel("loja", Status.CONNECTED)
             AuditRepository(by, GATEWAY).record(channel, Audit(AuditResult.COMPLETE))
@@ -270,6 +273,26 @@ def test_what_another_hook_adds_meanwhile_is_no_fault(
     sa.event.listen(mine._engine, "before_execute", meanwhile)
     add(mine)
     assert waiting == []
+
+
+def test_an_audit_that_is_wanted_while_one_is_recorded_stays(
+    database: sa.URL, opened: Callable[..., Database]
+) -> None:
+    mine, other = opened(database), opened(database)
+    audits, wish = AuditRepository(mine, GATEWAY), AuditWish("loja", 0.0)
+    audits.want([wish], (0.0, 0.0))
+    (due,) = audits.claim()
+    wanting = threading.Thread(target=AuditRepository(other, GATEWAY).want, args=([wish],))
+
+    def meanwhile(_connection: sa.Connection, statement: object, *_: object) -> None:
+        if isinstance(statement, sa.Update) and wanting.ident is None:
+            wanting.start()
+            wanting.join(1.0)  # it ends, or waits for the end of this transaction
+
+    sa.event.listen(mine._engine, "before_execute", meanwhile)
+    audits.record(Channel("loja", Status.CONNECTED), Audit(AuditResult.COMPLETE), due)
+    wanting.join()
+    assert audits.last("loja")["loja"].due_at is not None
 
 
 def test_a_row_that_is_raised_while_it_is_pruned_stays(
