@@ -425,7 +425,6 @@ class Enter:
     step: Step
     deadline: float | None
     tries: int = 0
-    clears_restart: bool = False
 
 
 def after_call(
@@ -473,8 +472,7 @@ def _failed(error: GatewayError) -> End:
 
 def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> Enter | End:
     if error is None:
-        until = now + STARTING_SECONDS
-        return Enter(Phase.STARTING, Step.CREATE, until, clears_restart=True)
+        return Enter(Phase.STARTING, Step.CREATE, now + STARTING_SECONDS)
     if row.tries + 1 < CREATE_TRIES:
         return Enter(Phase.RESTARTING, Step.CREATE, now + CREATE_PAUSE, row.tries + 1)
     return End(Outcome.FAILED, detail=words(error), listed=False)

@@ -477,7 +477,7 @@ class Recorder:
         row.called_at, row.called_in = changes.at, changes.gateway.look
         row.phase, row.step = enter.phase, enter.step
         row.deadline, row.tries = enter.deadline, enter.tries
-        if enter.clears_restart:
+        if enter.phase is Phase.STARTING and enter.step is Step.CREATE:
             row.restarting = False
         if enter.phase is Phase.VERIFYING:
             changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.VERIFYING)

@@ -454,11 +454,7 @@ _VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
         ({"step": Step.DELETE}, None, MakeCall(Step.CREATE)),
         ({"step": Step.DELETE}, _HTTP, Enter(Phase.RESTARTING, Step.DELETE, NOW)),
         ({"step": Step.DELETE}, _TIMEOUT, Enter(Phase.RESTARTING, Step.DELETE, NOW + 60)),
-        (
-            {"step": Step.CREATE},
-            None,
-            Enter(Phase.STARTING, Step.CREATE, NOW + 60, clears_restart=True),
-        ),
+        ({"step": Step.CREATE}, None, Enter(Phase.STARTING, Step.CREATE, NOW + 60)),
         (
             {"step": Step.CREATE, "tries": 2},
             _HTTP,
