@@ -206,8 +206,8 @@ class ChannelRow:
     probe_outcome: str | None = None
     probe_ended_at: float | None = None
     suspended: bool = False
-    stored: Sequence[Any] | None = field(default=None, init=False, repr=False, compare=False)
-    """The stored values in the order of COLUMNS; None if unknown."""
+    stored: Sequence[Any] = field(default=(), init=False, repr=False, compare=False)
+    """The stored values in the order of COLUMNS; empty if unknown."""
 
     @classmethod
     def load(cls, values: Sequence[Any], now: float = inf) -> Self:
@@ -242,13 +242,6 @@ class ChannelRow:
             for name, old, value in zip(COLUMNS, before, _values(self), strict=True)
             if old != value
         )
-
-    def restore(self) -> None:
-        """Undo all changes since load()."""
-        if self.stored is not None:
-            before = self.load(self.stored)
-            for name in COLUMNS:
-                setattr(self, name, getattr(before, name))
 
     @property
     def is_open(self) -> bool:

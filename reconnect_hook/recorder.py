@@ -254,7 +254,7 @@ class Recorder:
                 self._apply(changes, row, decision, listed.look)
         except Exception:  # noqa: BLE001
             _log.exception("channel %r: internal error", row.channel)
-            row.restore()
+            changes.rows[row.key] = row = ChannelRow.load(row.stored)
             row.next_at = changes.at + _FAULT_SECONDS
 
     @staticmethod
@@ -424,7 +424,7 @@ class Recorder:
                 raise  # the whole transaction fails
             except Exception:  # noqa: BLE001
                 _log.exception("channel %r: internal error", row.channel)
-                row.restore()
+                changes.rows[row.key] = row = ChannelRow.load(row.stored)
                 self._record_answer(changes, row, _as_fault(one))
         self._claim(changes)
         self._store(changes)
