@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import chain, repeat
 
 import pytest
@@ -123,6 +123,17 @@ class TestEvolution(GatewayContract):
             world.clock.forward(1)
             assert world.channel().connected
         assert _clients(world) == 1
+
+    @pytest.mark.parametrize("fault", ["html_502", "http_429", "unauthorized", "html_504", "reset"])
+    def test_a_connect_that_was_refused_is_called_again(self, world: World, fault: str) -> None:
+        """One whose answer was lost may have created a client, and is not."""
+        world.simulator.drop("loja")
+        world.simulator.fault("start_session", fault, times=1)
+        for _ in range(2):
+            with suppress(GatewayError):
+                world.gateway.reconnect(world.channel(), silent=False)
+        world.clock.forward(1)
+        assert world.channel().connected is (fault not in {"html_504", "reset"})
 
     def test_an_instance_that_is_not_loaded_yet_is_left_alone(self, world: World) -> None:
         world.simulator.put_channel("loja", loaded=False)

@@ -66,6 +66,8 @@ _STEADY_LOOKS = 5
 _STEADY_PAUSE = 0.4  # seconds
 # A client created by connect keeps connecting, even while the database has no trace of it.
 _CONNECT_AGAIN_SECONDS = 3600.0
+# HTTP statuses of a connect without effect: refused by Evolution or a proxy, or no process.
+_NOT_CONNECTED = (401, 403, 404, 429, 502, 503)
 # The next QR code replaces the pairing code.
 _PAIRING_SECONDS = 45.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
@@ -191,9 +193,7 @@ class EvolutionGateway(Gateway):
             elif not self._has_given_up(calls, channel_id, _row(calls, channel_id)):
                 raise Failure("it has a pairing, and Evolution reconnects it")
             changed = _row(calls, channel_id).get("updatedAt")
-            self._connected[channel_id] = (changed, time.monotonic())
-            path = f"/instance/connect/{name}?{urlencode({'number': phone})}"
-            body = _checked(calls.get(path)).json_object()
+            body = self._create_client(calls, channel_id, changed, f"?number={in_path(phone)}")
             return read_pairing_code(body.get("pairingCode"), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
@@ -220,8 +220,19 @@ class EvolutionGateway(Gateway):
         row = _row(calls, name)
         if not self._has_given_up(calls, name, row):
             return None
-        self._connected[name] = (row.get("updatedAt"), time.monotonic())
-        return _ask_code(calls, name)
+        return _read_code(self._create_client(calls, name, row.get("updatedAt")))
+
+    def _create_client(
+        self, calls: Calls, name: str, changed: object, query: str = ""
+    ) -> dict[str, Any]:
+        """Call connect, and remember it unless the answer shows that it had no effect."""
+        self._connected[name] = (changed, time.monotonic())
+        try:
+            return _call_connect(calls, name, query)
+        except Failure:
+            if calls.last_status in _NOT_CONNECTED:
+                del self._connected[name]
+            raise
 
     def _has_given_up(self, calls: Calls, name: str, row: dict[str, Any]) -> bool:
         """Whether a closed instance has stopped connecting, by process and database, steadily.
@@ -434,12 +445,15 @@ def _code(calls: Calls, name: str) -> QrAnswer:
         calls, name, "connecting"
     ):
         return QrAnswer(QrKind.INITIALIZING)
-    return _ask_code(calls, name)
+    return _read_code(_call_connect(calls, name))
 
 
-def _ask_code(calls: Calls, name: str) -> QrAnswer:
-    """Return the response of connect: the state, or a QR code if it is ready."""
-    body = _checked(calls.get(f"/instance/connect/{in_path(name)}")).json_object()
+def _call_connect(calls: Calls, name: str, query: str = "") -> dict[str, Any]:
+    return _checked(calls.get(f"/instance/connect/{in_path(name)}{query}")).json_object()
+
+
+def _read_code(body: dict[str, Any]) -> QrAnswer:
+    """Read the response of connect: the state, or a QR code if it is ready."""
     image = body.get("base64") or object_at(body, "qrcode").get("base64")
     if isinstance(image, str) and image.startswith("data:image/"):
         return QrAnswer(QrKind.QR, image)
