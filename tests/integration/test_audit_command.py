@@ -7,16 +7,20 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
 from tests.support.hooks import SECRET
+from tests.support.message_logs import WrittenLog
 from tests.support.programs import Fork, Program
 from tests.support.waiting import wait_until
 
@@ -137,6 +141,28 @@ def test_exactly_what_a_broken_webhook_dropped_is_missing(
 def _stored(loop: _Loop) -> int:
     with closing(sqlite3.connect(loop.folder / "messages.sqlite3")) as store:
         return int(store.execute("SELECT count(*) FROM arrived_ids").fetchone()[0])
+
+
+def test_a_hook_that_has_just_started_knows_other_spellings_in_the_log(loop: _Loop) -> None:
+    """It has needed no list of the channels yet, as one that does not lead the gateway."""
+    log = WrittenLog(sa.make_url(f"sqlite:///{loop.folder}/log.sqlite3"))
+    log.write_history("loja", [7200])
+    message = SimulatedMessage("loja", outgoing=False, id="A1", at=time.time() - 600)
+    loop.server.gateway.births.bear(message)
+    log.write("LO JA", payload={"sessionId": "LO JA", "id": "A1"}, age_seconds=590)
+    loop.set(MESSAGE_SOURCE="log", MESSAGE_LOG_URL=log.reader.render_as_string())
+    settings = loop.settings | {"HOOK_LISTEN": "127.0.0.1:0", "HOOK_TOKEN": _TOKEN}
+
+    with Fork(loop.folder, "reconnect_hook", "serve", settings=settings) as hook:
+        api = partial(requests.request, url=f"{hook.url}/api/audit/loja", timeout=10)
+        bearer = {"Authorization": f"Bearer {_TOKEN}"}
+        wait_until(lambda: api("POST", headers=bearer).status_code == 202, "the state")
+
+        def result() -> Any:
+            audit = api("GET", headers=bearer).json()["audit"]
+            return audit and audit["result"]
+
+        assert wait_until(result, "the audit") == "complete"
 
 
 def test_what_cannot_be_read_or_known_is_no_good_news(
