@@ -226,6 +226,9 @@ def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) 
             key = channel_key(channel)
             known = channels.get(key) or ChannelMetrics(channel)
             channels[key] = _with(known, metric, sample, found.at)
+    if found.gateway_up is False:
+        # A Prometheus that was killed returns samples of before for five minutes.
+        channels = {key: ChannelMetrics(one.channel) for key, one in channels.items()}
     alerts: dict[str, list[FiringAlert]] = {}
     for alert in firing:
         if alert.labels.get("channel"):
@@ -322,11 +325,15 @@ class DirectReader:
         return self._channels
 
     def _present(self) -> GatewayReadings | None:
-        is_old = self._clock.monotonic() - self._read_at > 2 * self.pause
-        return None if is_old and not self._is_counted else self._readings
+        return None if self._is_old() and not self._is_counted else self._readings
+
+    def _is_old(self) -> bool:
+        return self._clock.monotonic() - self._read_at > 2 * self.pause
 
     def _read(self) -> None:
         """Publish the list as soon as it arrives, and again with the ages of messages."""
+        if self._is_old():
+            self._ages, self._log_up = {}, None
         try:
             is_up = self._list()
             self._publish(is_up=is_up)

@@ -186,6 +186,12 @@ def test_a_log_or_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scen
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.GATEWAY)
     assert snapshot.rows["wpp Loja"].kind is ChannelHealth.UNKNOWN
+    # A Prometheus that was killed returns the status of before for five minutes.
+    scene.say(gateway_up=1, message_log_up=1)
+    up = json.dumps({"metric": _metric("gateway_up"), "value": [0, "1"]})
+    assert up in scene.server.text
+    scene.server.text = scene.server.text.replace(up, up.replace('"1"', '"0"'))
+    assert scene.look().rows["wpp Loja"].kind is ChannelHealth.UNKNOWN
 
 
 def test_an_exporter_that_is_gone_is_told_and_the_gateway_is_asked(scene: Scene) -> None:

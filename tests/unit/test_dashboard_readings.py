@@ -98,6 +98,23 @@ def test_ages_come_from_the_message_source() -> None:
     assert scene.asked == ["poll"]
 
 
+def test_ages_that_an_earlier_viewer_was_shown_are_not_those_of_a_new_list() -> None:
+    scene = Scene()
+    scene.loja()
+    scene.clock.forward(3 * LIST_SECONDS)
+    shown: list[GatewayReadings | None] = []
+
+    def poll(_channels: object) -> ActivitySnapshot:
+        shown.append(scene.reader.readings())
+        return _KNOWN
+
+    scene.poll = poll  # type: ignore[method-assign]
+    assert scene.loja().last_message == 900.0
+    (before,) = shown
+    assert before is not None
+    assert before.channels["Loja"] == ChannelMetrics("Loja", True, Status.CONNECTED)
+
+
 def test_while_rows_are_unread_no_age_is_known() -> None:
     scene = Scene()
     scene.found = replace(_KNOWN, unread=3)
