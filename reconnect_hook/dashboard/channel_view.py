@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flask_babel import LazyString
 from flask_babel import lazy_gettext as _
@@ -18,6 +18,7 @@ from reconnect_hook.dashboard.timeline import (
     Shares,
     TimelineSpan,
     TimelineState,
+    spans_of,
 )
 from reconnect_hook.history import Attempt, Paused, Present, RepairHistory, Waiting
 from reconnect_hook.models import FAILURES, RECOVERIES, ProbeOutcome
@@ -76,7 +77,8 @@ class ChannelView:
     """The last finished repair."""
     first_quarter: int
     """The strip's first quarter of an hour, as numbered by quarter_at()."""
-    strip: tuple[TimelineSpan, ...]
+    strip: Mapping[int, TimelineState]
+    """The strip's known quarters, by the same number."""
     repairs: tuple[tuple[int, bool], ...]
     """Finished repairs: the quarter, as numbered by quarter_at(), and whether it helped."""
     shares: Shares
@@ -126,15 +128,9 @@ class ChannelView:
     @property
     def strip_spans(self) -> tuple[TimelineSpan, ...]:
         """The strip to draw; if the channel is down now, so is its last quarter."""
-        if not self.is_down:
-            return self.strip
-        last = QUARTERS - 1
-        before = (
-            replace(span, length=min(span.length, last - span.begin))
-            for span in self.strip
-            if span.begin < last
-        )
-        return (*before, TimelineSpan(TimelineState.DISCONNECTED, last, 1))
+        last = self.first_quarter + QUARTERS - 1
+        now = {last: TimelineState.DISCONNECTED} if self.is_down else {}
+        return spans_of({**self.strip, **now}, self.first_quarter)
 
     @property
     def strip_marks(self) -> list[tuple[int, bool]]:
@@ -201,33 +197,20 @@ def _is_heard(watched: ChannelMetrics | None, watch: GatewayReadings | None) -> 
     return watched.threshold is None or watch.at - watched.last_message <= watched.threshold
 
 
-CHART_HEIGHT = 100
-"""Height of the highest bar, in units of the chart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One hour of the chart: the height of received messages, and of sent ones stacked above."""
-
-    received: float
-    sent: float
-    hour: HourCounts
-
-
 @dataclass(frozen=True, slots=True)
 class Chart:
     """Message counts of up to a week, in whole days."""
 
-    bars: tuple[Bar, ...]
-    most: int
-    """Messages in the busiest hour."""
-    received: int
-    sent: int
+    hours: Sequence[HourCounts]
+    most: float
+    """Messages in the busiest hour; a whole number, as all counts here."""
+    received: float
+    sent: float
 
     @property
     def days(self) -> int:
         """Number of days shown."""
-        return len(self.bars) // 24
+        return len(self.hours) // 24
 
 
 def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
@@ -238,19 +221,14 @@ def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
         return None
     # Prometheus extrapolates, so its counts have fractions.
     shown = [
-        HourCounts(hour.end, hour.received and round(hour.received), hour.sent and round(hour.sent))
+        HourCounts(hour.end, round(hour.received or 0), round(hour.sent or 0))
         for hour in hours[-24 * math.ceil((len(hours) - first) / 24) :]
     ]
-    totals = [(hour.received or 0) + (hour.sent or 0) for hour in shown]
-    scale = CHART_HEIGHT / max([*totals, 1])
-    bars = tuple(
-        Bar((hour.received or 0) * scale, (hour.sent or 0) * scale, hour) for hour in shown
-    )
     return Chart(
-        bars,
-        round(max(totals)),
-        round(sum(hour.received or 0 for hour in shown)),
-        round(sum(hour.sent or 0 for hour in shown)),
+        shown,
+        max((hour.received or 0) + (hour.sent or 0) for hour in shown),
+        sum(hour.received or 0 for hour in shown),
+        sum(hour.sent or 0 for hour in shown),
     )
 
 

@@ -432,11 +432,7 @@ class DashboardCache:
         """Refresh the strips in a separate thread: a day may take Prometheus seconds."""
         try:
             self._strips = {
-                name: DrawnStrips(
-                    first_quarter_at(self.clock.time()),
-                    panel.strips.refresh(),
-                    panel.strips.shares(),
-                )
+                name: DrawnStrips(panel.strips.refresh(), panel.strips.shares())
                 for name, panel in panels.items()
             }
             self._draw_at = self.clock.monotonic() + _STRIPS_SECONDS
@@ -462,7 +458,7 @@ class DashboardCache:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
         first_quarter = first_quarter_at(self.clock.time())
-        drawn = self._strips.get(panel.name, DrawnStrips(first_quarter, {}, {}))
+        drawn = self._strips.get(panel.name, DrawnStrips({}, {}))
         rows = {}
         for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None
@@ -481,7 +477,7 @@ class DashboardCache:
                 present.remembered[key].failures if present and key in present.remembered else 0,
                 panel.ended.last(key),
                 first_quarter,
-                drawn.since(first_quarter, key),
+                drawn.quarters.get(key, {}),
                 marks.get(key, ()),
                 Shares() if is_deaf else drawn.shares.get(key, Shares()),
                 present.probed.get(key) if present else None,

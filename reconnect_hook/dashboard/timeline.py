@@ -77,8 +77,8 @@ class DayTimelines:
         self._shares: dict[float, Mapping[str, Mapping[str, float]]] = {}
         self._ask_shares_at: dict[float, float] = {}
 
-    def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
-        """Return the strips by channel key; raise SourceError."""
+    def refresh(self) -> Mapping[str, Mapping[int, TimelineState]]:
+        """Return the known quarters by channel key; raise SourceError."""
         first = first_quarter_at(self._clock.time())
         last = first + QUARTERS - 1
         begin = max(first, self._until) if self._until is not None else first
@@ -104,7 +104,7 @@ class DayTimelines:
         self._cells = {key: cells for key, cells in found.items() if cells}
         # Query the current quarter again, and the one before it for late scrapes.
         self._until = last - 1
-        return {key: spans_of(cells, first) for key, cells in self._cells.items()}
+        return self._cells
 
     def shares(self) -> Mapping[str, Shares]:
         """Return the connected shares by channel key, the last ones if Prometheus fails."""
@@ -137,7 +137,7 @@ class DayTimelines:
 
 
 def spans_of(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSpan, ...]:
-    """Return the strip that begins with the quarter ``first``."""
+    """Return the strip of these cells that begins with the quarter ``first``."""
     states = [cells.get(first + index, TimelineState.UNKNOWN) for index in range(QUARTERS)]
     runs = []
     begin = 0
@@ -148,41 +148,22 @@ def spans_of(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSp
     return tuple(runs)
 
 
-def cells_of(strip: Iterable[TimelineSpan], first: int) -> dict[int, TimelineState]:
-    """Return the known states by quarter of a strip that begins with ``first``."""
-    return {
-        first + place: span.state
-        for span in strip
-        if span.state is not TimelineState.UNKNOWN
-        for place in range(span.begin, span.begin + span.length)
-    }
-
-
 class DrawnStrips(NamedTuple):
-    """A gateway's strips from Prometheus' last answer."""
+    """A gateway's last 24 hours from Prometheus' last answer, by channel key."""
 
-    first: int
-    """Their first quarter."""
-    by_key: Mapping[str, tuple[TimelineSpan, ...]]
+    quarters: Mapping[str, Mapping[int, TimelineState]]
     shares: Mapping[str, Shares]
-
-    def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
-        """Return a channel's strip from the quarter ``first`` on; empty if unknown."""
-        strip = self.by_key.get(key, ())
-        if first == self.first or not strip:
-            return strip
-        return spans_of(cells_of(strip, self.first), first)
 
 
 def with_messages(
-    strip: Iterable[TimelineSpan], first: int, heard: Collection[int], limit: float | None
-) -> tuple[TimelineSpan, ...]:
-    """Return the strip with its unknown quarters derived from messages.
+    cells: Mapping[int, TimelineState], first: int, heard: Collection[int], limit: float | None
+) -> Mapping[int, TimelineState]:
+    """Return the cells of a strip, its unknown quarters derived from messages.
 
     A ``heard`` quarter had a message, so the channel was connected. Another is silent if the last
     message before it is more than ``limit`` seconds old; otherwise it stays unknown.
     """
-    known = cells_of(strip, first)
+    known = dict(cells)
     last = max((quarter for quarter in heard if quarter < first), default=None)
     for quarter in range(first, first + QUARTERS):
         if quarter in heard:
@@ -190,7 +171,7 @@ def with_messages(
             known.setdefault(quarter, TimelineState.CONNECTED)
         elif last is not None and limit and (quarter - 1 - last) * QUARTER_SECONDS >= limit:
             known.setdefault(quarter, TimelineState.SILENT)
-    return spans_of(known, first)
+    return known
 
 
 HOURS = 168

@@ -236,7 +236,7 @@ class ChannelPage:
         deaf = ActiveProblem(Problem.PROMETHEUS, None) in snapshot.problems
         hours = () if deaf else self._weeks.of(panel.name, name)
         chart, by_minutes = channel_view.build_chart(hours), False
-        known = strip = row.strip if row else ()
+        known = strip = row.strip if row else {}
         if chart is None or chart.days < _WEEK_DAYS:
             # Prometheus is down, or its history is shorter than the messages'.
             week = panel.weeks.of(channel_key(name))
@@ -244,8 +244,7 @@ class ChannelPage:
             if longer is not None and (chart is None or longer.days > chart.days):
                 chart, by_minutes = longer, True
             if row is not None and week.quarters:
-                first = row.first_quarter
-                strip = with_messages(row.strip, first, week.quarters, row.threshold)
+                strip = with_messages(known, row.first_quarter, week.quarters, row.threshold)
                 row = replace(row, strip=strip)
         return render_template(
             "channel_parts.html",

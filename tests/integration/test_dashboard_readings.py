@@ -19,7 +19,6 @@ from reconnect_hook.dashboard.timeline import (
     QUARTER_SECONDS,
     QUARTERS,
     DayTimelines,
-    TimelineSpan,
     TimelineState,
 )
 from tests.support.gateways import answer, sample
@@ -149,17 +148,15 @@ def test_a_strip_is_asked_for_once_and_then_only_what_is_new() -> None:
     clock = StateClock()
     clock.seconds = now * QUARTER_SECONDS
     made = DayTimelines(past, "wpp", clock=clock)
-    expected = (
-        TimelineSpan(TimelineState.CONNECTED, 0, 85),
-        TimelineSpan(TimelineState.DISCONNECTED, 85, 2),
-        TimelineSpan(TimelineState.CONNECTED, 87, 8),
-        TimelineSpan(TimelineState.DISCONNECTED, 95, 1),
+    first = now - QUARTERS + 1
+    expected = dict.fromkeys(range(first, now), TimelineState.CONNECTED) | dict.fromkeys(
+        (now - 10, now - 9, now), TimelineState.DISCONNECTED
     )
     assert made.refresh() == {"Loja": expected}
     assert made.refresh() == {"Loja": expected}
     clock.seconds += 3 * QUARTER_SECONDS
-    moved = made.refresh()["Loja"]
-    assert moved[1] == TimelineSpan(TimelineState.DISCONNECTED, 82, 2)
-    assert moved[-1] == TimelineSpan(TimelineState.CONNECTED, 93, 3)
+    later = dict.fromkeys(range(now + 1, now + 4), TimelineState.CONNECTED)
+    moved = {quarter: expected[quarter] for quarter in range(first + 3, now + 1)} | later
+    assert made.refresh() == {"Loja": moved}
     assert past.asked == [(now - QUARTERS + 1, now), (now - 1, now), (now - 1, now + 3)]
     assert QUARTER_SECONDS * QUARTERS == 86400

@@ -19,7 +19,6 @@ from reconnect_hook.dashboard.i18n import banners
 from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
 from reconnect_hook.dashboard.timeline import (
-    DrawnStrips,
     HourCounts,
     Shares,
     TimelineSpan,
@@ -31,6 +30,12 @@ from reconnect_hook.models import ChannelRow, Outcome, ProbeOutcome, RepairCause
 from reconnect_hook.probe_limits import Probed
 from zapwatch.config.readers import ProbeKind
 
+_C, _D, _S, _U = (
+    TimelineState.CONNECTED,
+    TimelineState.DISCONNECTED,
+    TimelineState.SILENT,
+    TimelineState.UNKNOWN,
+)
 _NOW = 1_700_000_000.0
 _WELL = ChannelMetrics(
     "loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600
@@ -115,7 +120,7 @@ def _row(name: str, kind: ChannelHealth = ChannelHealth.CONNECTED, **more: objec
         failures=0,
         last=None,
         first_quarter=100,
-        strip=(),
+        strip={},
         repairs=(),
         shares=Shares(),
     )
@@ -197,69 +202,59 @@ def test_where_no_repair_begins_by_itself_every_problem_needs_somebody() -> None
 
 
 def test_a_running_outage_is_red_whatever_was_repaired_before() -> None:
-    strip = (TimelineSpan(TimelineState.CONNECTED, 0, 96),)
-    well = _row("loja", strip=strip, repairs=((195, True),))
-    assert well.strip_spans == strip
+    always = (TimelineSpan(_C, 0, 96),)
+    well = _row("loja", strip=dict.fromkeys(range(100, 196), _C), repairs=((195, True),))
+    assert well.strip_spans == always
     for said, kind in (
         ("disconnected", ChannelHealth.DISCONNECTED),
         ("qr_required", ChannelHealth.NEEDS_SCAN),
     ):
         down = replace(well, kind=kind, said=said)
         assert down.strip_spans == (
-            TimelineSpan(TimelineState.CONNECTED, 0, 95),
-            TimelineSpan(TimelineState.DISCONNECTED, 95, 1),
+            TimelineSpan(_C, 0, 95),
+            TimelineSpan(_D, 95, 1),
         )
         assert down.hours_in(TimelineState.DISCONNECTED) == 0.25
     zombie = replace(well, kind=ChannelHealth.NEEDS_SCAN, said="connected")
-    assert zombie.strip_spans == strip
+    assert zombie.strip_spans == always
 
 
 def test_the_first_day_is_drawn_from_its_beginning_on() -> None:
     assert _row("loja").strip_begin is None
-    unknown = TimelineSpan(TimelineState.UNKNOWN, 0, 50)
-    strip = (unknown, TimelineSpan(TimelineState.CONNECTED, 50, 46))
+    strip = dict.fromkeys(range(150, 196), _C)
     assert _row("loja", strip=strip).strip_begin == 50
     assert _row("loja", repairs=((130, True),)).strip_begin == 30
-    fresh = (TimelineSpan(TimelineState.CONNECTED, 95, 1),)
-    assert _row("loja", strip=fresh).strip_begin == 92, "an hour at least"
-
-
-_C, _D, _S, _U = (
-    TimelineState.CONNECTED,
-    TimelineState.DISCONNECTED,
-    TimelineState.SILENT,
-    TimelineState.UNKNOWN,
-)
+    assert _row("loja", strip={195: _C}).strip_begin == 92, "an hour at least"
 
 
 @pytest.mark.parametrize(
     ("strip", "heard", "limit", "spans"),
     [
-        ((), set(), 3600.0, [(_U, 96)]),
-        ((), {100, 101, 103}, None, [(_C, 2), (_U, 1), (_C, 1), (_U, 92)]),
-        ((), {100}, 3600.0, [(_C, 1), (_U, 4), (_S, 91)]),
-        ((), {50}, 3600.0, [(_S, 96)]),
-        ((), {50, 194}, 48 * 3600.0, [(_U, 94), (_C, 1), (_U, 1)]),
+        ({}, set(), 3600.0, [(_U, 96)]),
+        ({}, {100, 101, 103}, None, [(_C, 2), (_U, 1), (_C, 1), (_U, 92)]),
+        ({}, {100}, 3600.0, [(_C, 1), (_U, 4), (_S, 91)]),
+        ({}, {50}, 3600.0, [(_S, 96)]),
+        ({}, {50, 194}, 48 * 3600.0, [(_U, 94), (_C, 1), (_U, 1)]),
         # What Prometheus knows counts more.
-        (((_D, 90, 3), (_U, 93, 3)), {190, 193}, None, [(_U, 90), (_D, 3), (_C, 1), (_U, 2)]),
+        ({190: _D, 191: _D, 192: _D}, {190, 193}, None, [(_U, 90), (_D, 3), (_C, 1), (_U, 2)]),
     ],
 )
 def test_quarters_that_prometheus_does_not_know_are_those_of_the_messages(
-    strip: tuple[tuple[TimelineState, int, int], ...],
+    strip: dict[int, TimelineState],
     heard: set[int],
     limit: float | None,
     spans: list[tuple[TimelineState, int]],
 ) -> None:
-    found = with_messages([TimelineSpan(*one) for one in strip], 100, heard, limit)
-    assert [(one.state, one.length) for one in found] == spans
+    row = _row("loja", strip=with_messages(strip, 100, heard, limit))
+    assert [(one.state, one.length) for one in row.strip_spans] == spans
 
 
 def test_a_strip_that_is_not_drawn_any_more_moves_with_the_time() -> None:
-    drawn = DrawnStrips(100, {"loja": (TimelineSpan(_C, 0, 90), TimelineSpan(_D, 90, 6))}, {})
-    assert drawn.since(100, "loja") == drawn.by_key["loja"]
-    moved = drawn.since(104, "loja")
+    row = _row(
+        "loja", strip=dict.fromkeys(range(100, 190), _C) | dict.fromkeys(range(190, 196), _D)
+    )
+    moved = replace(row, first_quarter=104).strip_spans
     assert [(one.state, one.length) for one in moved] == [(_C, 86), (_D, 6), (_U, 4)]
-    assert drawn.since(104, "obra") == ()
 
 
 def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
@@ -270,8 +265,8 @@ def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
     chart = build_chart(hours)
     assert chart is not None
     assert (chart.days, chart.received, chart.sent, chart.most) == (2, 4, 1, 3)
-    assert chart.bars[18].received == 100
-    assert chart.bars[28].hour == HourCounts(0.0, 1, 1)
+    assert chart.hours[18] == HourCounts(0.0, 3, 0)
+    assert chart.hours[28] == HourCounts(0.0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -309,10 +304,7 @@ def test_an_exporter_that_watches_several_gateways_is_one_cause() -> None:
 
 
 def test_marks_and_hours_stand_where_they_belong() -> None:
-    strip = (
-        TimelineSpan(TimelineState.CONNECTED, 0, 90),
-        TimelineSpan(TimelineState.DISCONNECTED, 90, 6),
-    )
+    strip = dict.fromkeys(range(100, 190), _C) | dict.fromkeys(range(190, 196), _D)
     row = _row("loja", strip=strip, repairs=((99, True), (195, False)))
     assert row.hours_in(TimelineState.DISCONNECTED) == 1.5
     assert row.strip_marks == [(95, False)], "what is older than the strip is not drawn"
