@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from flask import Flask, Response, request, url_for
@@ -219,127 +219,122 @@ REASONS = {
     RepairCause.ASKED: _("an operator requested a probe"),
 }
 
+
+class Banner(NamedTuple):
+    """What the page shows of a problem."""
+
+    title: LazyString
+    text: LazyString
+    """Its consequence."""
+    runbook_page: str = ""
+    """Empty for the runbook's own page, which has the troubleshooting."""
+    is_alarming: bool = True
+    """Whether it keeps failures from being noticed or repaired."""
+    gateway: str | None = None
+    """None if it concerns all gateways."""
+    listed_at: float | None = None
+
+
 TROUBLES = {
-    Problem.STATE: (
+    Problem.STATE: Banner(
         _("The state of the Zapwatch server cannot be read."),
         _(
             "Until it can, channels cannot be reconnected or paused. Data from Prometheus is "
             "still shown; the log of the Zapwatch server shows the cause."
         ),
     ),
-    Problem.PROMETHEUS: (
+    Problem.PROMETHEUS: Banner(
         _("Prometheus does not answer."),
         _(
             "Failures are not detected, and notifications are not sent. This page shows the "
             "gateway's own status while it is open; alerts and earlier outages are missing."
         ),
     ),
-    Problem.EXPORTER: (
+    Problem.EXPORTER: Banner(
         _("Prometheus gets nothing from the Zapwatch monitor."),
         _(
             "Failures are not detected. This page shows the gateway's own status while it is "
             "open; new messages and the last days may be missing."
         ),
+        "WhatsAppExporterDown",
     ),
-    Problem.GATEWAY: (
+    Problem.GATEWAY: Banner(
         _("The gateway is not responding."),
         _(
             "Until it does, channels cannot be checked or reconnected. History and pauses are "
             "still shown."
         ),
+        "WhatsAppGatewayDown",
     ),
-    Problem.GATEWAY_RESTS: (
+    Problem.GATEWAY_RESTS: Banner(
         _("The gateway has failed several times in a row: retrying less often."),
         _("Reconnections wait in the queue and continue automatically as soon as it responds."),
+        "WhatsAppGatewayDown",
+        is_alarming=False,
     ),
-    Problem.BUDGET: (
+    Problem.BUDGET: Banner(
         _("Requests to this gateway are limited (requests_per_month)."),
         _(
             "Without Prometheus, this page lists its channels less often: what is shown may be "
             "hours old."
         ),
+        is_alarming=False,
     ),
-    Problem.LOG: (
+    Problem.LOG: Banner(
         _("The messages cannot be read."),
         _(
             "Disconnected channels are still detected and reconnected; channels without messages "
             "are not."
         ),
+        "WhatsAppMessageLogDown",
+        is_alarming=False,
     ),
-    Problem.ALERTMANAGER: (
+    Problem.ALERTMANAGER: Banner(
         _("Alertmanager does not answer."),
         _(
             "Notifications are not sent, and channels are not reconnected automatically. "
             "“Reconnect now”, pauses and QR codes work."
         ),
     ),
-    Problem.DELIVERY: (
+    Problem.DELIVERY: Banner(
         _("Alerts are not being delivered."),
         _(
             "Notifications may not be sent, and channels may not be reconnected automatically. The "
             "logs of Alertmanager and Prometheus show the cause."
         ),
+        "WhatsAppAlertDeliveryFailing",
     ),
-    Problem.GATEWAY_UNKNOWN: (
+    Problem.GATEWAY_UNKNOWN: Banner(
         _("Only one part of Zapwatch has this gateway in its settings."),
         _(
             "Its channels are not monitored, or not reconnected. Give the monitor and the server "
             "the same WPP_GATEWAY_NAME or gateways.yaml, and reload both."
         ),
+        "WhatsAppGatewayUnknown",
     ),
-    Problem.LEFT_OUT: (
+    Problem.LEFT_OUT: Banner(
         _("The gateway has sessions that are not monitored."),
         _(
             "Their names differ from others only in the encoding of accents or in spaces at the "
             "ends, or there are more than 20,000 sessions."
         ),
+        "WhatsAppChannelsLeftOut",
+        is_alarming=False,
     ),
-    Problem.SETTINGS: (
+    Problem.SETTINGS: Banner(
         _("The new settings were refused."),
         _(
             "Zapwatch continues with the previous ones. The logs of the monitor and of the server "
             "show the error."
         ),
+        "WhatsAppConfigReloadFailing",
+        is_alarming=False,
     ),
 }
-"""Title and consequence of each problem."""
 
-_NO_MONITORING = (
-    _("Neither Prometheus nor Alertmanager answers."),
-    TROUBLES[Problem.PROMETHEUS][1],
+_NO_MONITORING = TROUBLES[Problem.PROMETHEUS]._replace(
+    title=_("Neither Prometheus nor Alertmanager answers.")
 )
-_ALARMING = set(Problem) - {
-    Problem.GATEWAY_RESTS,
-    Problem.BUDGET,
-    Problem.LOG,
-    Problem.LEFT_OUT,
-    Problem.SETTINGS,
-}
-"""Problems that keep failures from being noticed or repaired."""
-_RUNBOOK_PAGES = {
-    Problem.EXPORTER: "WhatsAppExporterDown",
-    Problem.GATEWAY: "WhatsAppGatewayDown",
-    Problem.GATEWAY_RESTS: "WhatsAppGatewayDown",
-    Problem.LOG: "WhatsAppMessageLogDown",
-    Problem.DELIVERY: "WhatsAppAlertDeliveryFailing",
-    Problem.GATEWAY_UNKNOWN: "WhatsAppGatewayUnknown",
-    Problem.LEFT_OUT: "WhatsAppChannelsLeftOut",
-    Problem.SETTINGS: "WhatsAppConfigReloadFailing",
-}
-"""Pages of the runbook; other problems are among its troubleshooting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Banner:
-    """A banner about one cause; ``gateway`` is None if it concerns all gateways."""
-
-    title: LazyString
-    text: LazyString
-    gateway: str | None
-    is_alarming: bool
-    listed_at: float | None
-    runbook_page: str
-    """Empty for the runbook's own page."""
 
 
 def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
@@ -347,18 +342,17 @@ def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
     kinds = [one.problem for one in problems]
     found: list[Banner] = []
     for problem, gateway, listed_at in problems:
-        title, text = TROUBLES[problem]
+        banner = TROUBLES[problem]
         match problem:
             case Problem.PROMETHEUS if Problem.ALERTMANAGER in kinds:
-                title, text = _NO_MONITORING
+                banner = _NO_MONITORING
             case Problem.ALERTMANAGER if Problem.PROMETHEUS in kinds:
                 continue
             case Problem.GATEWAY_RESTS if ActiveProblem(Problem.GATEWAY, gateway) in problems:
                 continue
             case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
                 gateway = None  # noqa: PLW2901 - one exporter watches all gateways
-        page = _RUNBOOK_PAGES.get(problem, "")
-        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at, page)
+        banner = banner._replace(gateway=gateway, listed_at=listed_at)
         if banner not in found:
             found.append(banner)
     return found

@@ -42,7 +42,7 @@ from reconnect_hook.dashboard.snapshot import (
     GatewayPanel,
     Problem,
 )
-from reconnect_hook.dashboard.timeline import Shares, WeekHistory, with_messages
+from reconnect_hook.dashboard.timeline import WeekHistory, with_messages
 from reconnect_hook.history import episodes
 from reconnect_hook.message_audit import LastAudit
 from reconnect_hook.models import RepairCause
@@ -166,8 +166,6 @@ class OverviewPage:
 PAUSES = {"1": 3600.0, "8": 8 * 3600.0, "": None}
 """Selectable pauses in seconds, by the form's hours; None has no end."""
 
-_KEPT_PAGES = 500
-_KEPT_SECONDS = 60.0  # for the week's messages, which change independently of the row
 _JUST_SECONDS = 900.0  # that the outcome of a manual repair is shown in full
 _EPISODES = 30
 _WEEK_DAYS = 7
@@ -180,7 +178,6 @@ class ChannelPage:
         self._board = board
         self._panels = board.panels
         self._weeks = WeekHistory(board.prometheus, clock=board.clock)
-        self._kept = FragmentCache(_KEPT_PAGES)
 
     def add_to(self, routes: Blueprint) -> None:
         """Register the routes. A channel id comes last in its path, since it may hold slashes."""
@@ -197,18 +194,10 @@ class ChannelPage:
 
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
-        row = snapshot.row(panel.name, channel)
-        if row is None and snapshot.has_list(panel.name):
+        if snapshot.row(panel.name, channel) is None and snapshot.has_list(panel.name):
             abort(404)
-        return render_template(
-            "channel.html",
-            logged_in=True,
-            name=channel,
-            gateway=panel.name,
-            row=row,
-            tag=self._tag(snapshot, panel, channel),
-            parts=self._parts(snapshot, panel, channel),
-        )
+        tag, facts = self._tag(snapshot, panel, channel), self._facts(snapshot, panel, channel)
+        return render_template("channel.html", logged_in=True, tag=tag, **facts)
 
     def _live(self, channel: str) -> Response:
         """Return the page's parts if anything has changed, else 204."""
@@ -216,7 +205,8 @@ class ChannelPage:
         tag = self._tag(snapshot, panel, channel)
         if request.args.get("since") == tag:
             return Response(status=204)
-        return as_json(200, {"tag": tag, "parts": self._parts(snapshot, panel, channel)})
+        parts = render_template("channel_parts.html", **self._facts(snapshot, panel, channel))
+        return as_json(200, {"tag": tag, "parts": parts})
 
     def _tag(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
         changed = snapshot.changed.get(view_id(panel.name, channel), 0)
@@ -224,12 +214,10 @@ class ChannelPage:
         audit = zlib.crc32(repr(_last_audit(panel, channel)).encode())
         return f"{self._board.boot}.{changed}.{snapshot.problems_changed}.{read}.{audit}"
 
-    def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
-        version = self._tag(snapshot, panel, channel), self._board.clock.time() // _KEPT_SECONDS
-        piece = (_reader(), view_id(panel.name, channel))
-        return self._kept.get(piece, version, lambda: self._render(snapshot, panel, channel))
-
-    def _render(self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str) -> str:
+    def _facts(
+        self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str
+    ) -> Mapping[str, object]:
+        """Return the variables of channel_parts.html."""
         row = snapshot.row(panel.name, name)
         history, auditor = panel.controller.history, panel.controller.auditor
         attempts = _read(history.of_channel, name, None)
@@ -246,27 +234,25 @@ class ChannelPage:
             if row is not None and week.quarters:
                 strip = with_messages(known, row.first_quarter, week.quarters, row.threshold)
                 row = replace(row, strip=strip)
-        return render_template(
-            "channel_parts.html",
-            name=name,
-            row=row,
-            gateway=panel.name,
-            panel=panel,
-            problems=snapshot.problems_of(panel.name),
-            episodes=None if attempts is None else episodes(attempts)[:_EPISODES],
-            logged=_read(history.logged, name, ()),
-            chart=chart,
-            by_minutes=by_minutes,
-            day_by_messages=strip != known,
-            has_week=bool(hours),
-            shares=row.shares if row else Shares(),
-            silence=self._silence(panel, name),
-            just_asked=row is not None and _was_just_asked(row, self._board.clock.time()),
-            audit=_last_audit(panel, name),
-            missed=_read(auditor.repository.missed, name, ()),
-            can_audit=auditor.can_know,
-            can_replay=not panel.controller.replayer.why_not,
-        )
+        return {
+            "name": name,
+            "row": row,
+            "gateway": panel.name,
+            "panel": panel,
+            "problems": snapshot.problems_of(panel.name),
+            "episodes": None if attempts is None else episodes(attempts)[:_EPISODES],
+            "logged": _read(history.logged, name, ()),
+            "chart": chart,
+            "by_minutes": by_minutes,
+            "day_by_messages": strip != known,
+            "has_week": bool(hours),
+            "silence": self._silence(panel, name),
+            "just_asked": row is not None and _was_just_asked(row, self._board.clock.time()),
+            "audit": _last_audit(panel, name),
+            "missed": _read(auditor.repository.missed, name, ()),
+            "can_audit": auditor.can_know,
+            "can_replay": not panel.controller.replayer.why_not,
+        }
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
         """Return the URL of Alertmanager's form for a silence of the channel."""
