@@ -129,6 +129,9 @@ def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
     chart = page.locator(".chart").get_attribute("aria-label") or ""
     assert any(character.isdigit() for character in chart)
     check(page)
+    page.goto("/channels/channel-000")  # known since the test began
+    unknown = look.say("unknown for %(hours)s h", hours="2")  # 23 and a fraction
+    expect(page.locator(".wide-strip svg")).to_have_attribute("aria-label", re.compile(unknown[:-3]))
 
 
 def _as_24_hours(text: str) -> str:

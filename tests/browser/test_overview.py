@@ -28,10 +28,16 @@ def test_it_shows_every_channel_and_breaks_no_rule(page: Page, look: Look) -> No
     expect(first.locator(".chip")).to_have_text(look.say("Connected"))
     expect(first.locator(".limit")).to_have_text("/ 1 h")
     expect(first.locator("svg.strip")).to_be_visible()
+    read = first.aria_snapshot()
+    for words in ("Last message", "alert after"):
+        assert look.say(words) in read, "a screen reader knows what the times are"
     when = first.locator("time").first
     assert "2026" not in when.inner_text()
     assert when.get_attribute("title"), "the absolute time is there on hover"
     check(page)
+    page.emulate_media(forced_colors="active")
+    colors = "all => new Set(all.map((one) => getComputedStyle(one).backgroundColor)).size"
+    assert page.locator(".swatch").evaluate_all(colors) == 6, "the legend keeps its colours"
 
 
 def test_a_drop_shows_without_reloading_and_comes_first(pages: Windows, world: World) -> None:
@@ -72,7 +78,8 @@ def test_a_choice_narrows_the_list_and_stays_in_the_address(page: Page, look: Lo
     page.select_option("select[name=show]", "paused")
     expect(page.locator("#empty")).to_be_visible()
     page.reload()
-    expect(page.locator("#empty")).to_have_text(look.say("No channel matches."))
+    told = page.get_by_role("status").filter(has_text=look.say("No channel matches."))
+    expect(told).to_be_visible()
     expect(page.locator("#channels, .columns").filter(visible=True)).to_have_count(0)
     check(page)
 

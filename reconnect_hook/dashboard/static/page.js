@@ -223,25 +223,22 @@
 
   function channel(live) {
     let tag = live.dataset.tag;
-    const htmls = new Map($$("[data-part]", live).map((part) => [part.dataset.part, null]));
+    // What the server has sent of each part; the script changes the parts themselves.
+    const htmls = new Map($$("[data-part]", live).map((part) => [part.dataset.part, part.outerHTML]));
 
     async function update() {
       const body = await ask(and(live.dataset.live, `since=${encodeURIComponent(tag)}`));
       if (!body || !body.tag) return;
       tag = body.tag;
-      const fresh = parsed(body.parts);
-      const names = new Set();
-      for (const part of [...fresh.children]) {
+      const fresh = [...parsed(body.parts).children];
+      for (const [index, part] of fresh.entries()) {
         const name = part.dataset.part;
-        names.add(name);
         const html = part.outerHTML;
         if (htmls.get(name) === html) continue;
-        const known = htmls.get(name) !== undefined;
-        const first = htmls.get(name) === null;
         htmls.set(name, html);
         const old = $(`[data-part=${name}]`, live);
         // The code's own part is kept up by itself.
-        if (old && name === "qr" && (first || !old.classList.contains("connected"))) {
+        if (old && name === "qr" && !old.classList.contains("connected")) {
           delete old.dataset.left;
           continue;
         }
@@ -251,20 +248,19 @@
           if (same) same.open = true;
         }
         if (old) change(live, () => old.replaceWith(part));
-        else if (name === "qr") $("[data-part=status]", live).after(part);
-        else if (!known) live.append(part);
+        else $(`[data-part=${fresh[index - 1].dataset.part}]`, live).after(part);
         if (name === "status") countInTitle();
         if (name === "qr") qr(part, run);
       }
       const gone = $("[data-part=qr]", live);
-      if (gone && !names.has("qr")) {
+      if (gone && !fresh.some((part) => part.dataset.part === "qr")) {
         htmls.delete("qr"); // another code may be needed later
         if (!$(".again", gone).hidden) gone.remove(); // it asks no more
         else if (!gone.classList.contains("connected")) gone.dataset.left ??= Date.now();
       }
     }
 
-    const run = repeat(update, () => ($(".steps .current, .busy", live) ? BUSY_MS : LIVE_MS));
+    const run = repeat(update, () => ($(".steps [aria-current], .busy", live) ? BUSY_MS : LIVE_MS));
     const part = $("[data-part=qr]", live);
     if (part) qr(part, run);
   }
@@ -449,8 +445,6 @@
     });
   }
 
-  showTimes();
-  setInterval(showTimes, TICK_MS);
   const list = $("#channels");
   if (list) overview(list);
   const live = $("#live");
@@ -462,4 +456,6 @@
   const dialog = $("#share");
   if (dialog) sharing(dialog);
   else links(document);
+  showTimes();
+  setInterval(showTimes, TICK_MS);
 })();
