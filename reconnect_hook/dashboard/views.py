@@ -113,9 +113,8 @@ class OverviewPage:
             "overview.html",
             logged_in=True,
             tag=self._tag(snapshot),
-            head=self._head(snapshot),
             listing=listing,
-            counts=count_by_health(snapshot.rows.values(), snapshot.blind),
+            **_totals(snapshot),
             rows=Markup("").join(self._row(snapshot, row, reader) for row in rows),
             shown=bool(rows),
         )
@@ -134,7 +133,7 @@ class OverviewPage:
         reader = _reader()
         body = {
             "tag": self._tag(snapshot),
-            "head": self._head(snapshot),
+            "head": render_template("head.html", **_totals(snapshot)),
             "order": [row.id for row in rows],
             "rows": {row.id: self._row(snapshot, row, reader) for row in changed},
         }
@@ -143,24 +142,21 @@ class OverviewPage:
     def _tag(self, snapshot: DashboardSnapshot) -> str:
         return f"{self._board.boot}.{snapshot.number}"
 
-    def _head(self, snapshot: DashboardSnapshot) -> Markup:
-        return self._kept.get(
-            (_reader(), ""),
-            (snapshot.number, self._panels.several),
-            lambda: render_template(
-                "head.html",
-                snapshot=snapshot,
-                counts=count_by_health(snapshot.rows.values(), snapshot.blind),
-                has_state=all(one.problem is not Problem.STATE for one in snapshot.problems),
-            ),
-        )
-
     def _row(self, snapshot: DashboardSnapshot, row: ChannelView, reader: str) -> Markup:
         return self._kept.get(
             (reader, row.id),
             (snapshot.changed[row.id], self._panels.several),
             lambda: render_template("row.html", row=row),
         )
+
+
+def _totals(snapshot: DashboardSnapshot) -> Mapping[str, object]:
+    """Return the variables of head.html."""
+    return {
+        "snapshot": snapshot,
+        "counts": count_by_health(snapshot.rows.values(), snapshot.blind),
+        "has_state": all(one.problem is not Problem.STATE for one in snapshot.problems),
+    }
 
 
 PAUSES = {"1": 3600.0, "8": 8 * 3600.0, "": None}

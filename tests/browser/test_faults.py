@@ -18,8 +18,10 @@ from tests.support.looks import (
     WORLD_TOKEN,
     Look,
     Windows,
+    in_one_look,
     log_in,
     two_windows,
+    window,
 )
 from tests.support.loop import World
 from tests.support.programs import Fork
@@ -89,6 +91,26 @@ def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
         assert len(simulator.requests("list")) < 20, "one list in ten seconds for all who look"
         lonely.process.kill()
         _expect_not_live(both)
+
+
+@in_one_look
+def test_a_page_that_was_open_before_the_first_channel_can_be_searched(
+    browser: Browser, simulator: Simulator, tmp_path: Path, look: Look
+) -> None:
+    settings = hook_settings(simulator.url, PROMETHEUS_URL=NOBODY, ALERTMANAGER_URL=NOBODY)
+    with (
+        Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as hook,
+        window(browser, look, hook.url) as page,
+    ):
+        log_in(page, TOKEN)
+        none = "No channel is known yet. It may take some seconds after the start."
+        expect(page.locator("#empty")).to_have_text(look.say(none))
+        for name in ("atendimento", "loja", "matriz", "obra", "vendas"):
+            simulator.put_channel(name)
+        expect(page.locator(".row")).to_have_count(5)
+        page.fill("input[name=q]", "nobody")
+        expect(page.locator(".row")).to_have_count(0)
+        expect(page.locator("#empty")).to_have_text(look.say("No channel matches."))
 
 
 def _find_the_broken(both: Windows) -> None:

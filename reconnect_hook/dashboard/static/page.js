@@ -174,6 +174,7 @@
 
   function overview(list) {
     const form = $("#filter");
+    const empty = $("#empty");
     let tag = list.dataset.tag;
     const rows = new Map($$(".row", list).map((row) => [row.dataset.key, row]));
 
@@ -202,7 +203,9 @@
       if (wanted.length !== shown.length || wanted.some((row, index) => row !== shown[index])) {
         change(list, () => list.replaceChildren(...wanted));
       }
-      $("#empty").hidden = wanted.length > 0;
+      if (rows.size > 4) form.hidden = false; // as in overview.html
+      if (rows.size) setText(empty, empty.dataset.noMatch);
+      empty.hidden = wanted.length > 0;
     }
 
     const run = repeat(update, () => LIVE_MS);
