@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from flask_babel import LazyString
 from flask_babel import lazy_gettext as _
@@ -55,7 +56,7 @@ class ChannelHealth(enum.StrEnum):
 _ORDER = list(ChannelHealth)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ChannelView:
     """A channel as rendered: equal views render the same. Times are Unix seconds."""
 
@@ -125,7 +126,7 @@ class ChannelView:
         last = self.last
         return last is None or last.outcome not in RECOVERIES or last.finished_at < self.probed.at
 
-    @property
+    @cached_property
     def strip_spans(self) -> tuple[TimelineSpan, ...]:
         """The strip to draw; if the channel is down now, so is its last quarter."""
         last = self.first_quarter + QUARTERS - 1
