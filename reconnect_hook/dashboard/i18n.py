@@ -97,8 +97,8 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
 def moment(seconds: float, style: str = "ago") -> Markup:
     """Return a ``<time>`` element, which page.js converts to the viewer's time zone.
 
-    Without JavaScript it shows the server's zone. ``style``: ``ago``, ``at``, or ``in`` for a time
-    that is now when it has passed.
+    Without JavaScript it shows the server's zone. ``style``: ``ago``, ``at``, ``for`` a time since
+    then, or ``in`` for a time that is now when it has passed.
     """
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
     absolute = format_datetime(here, "short", rebase=False)

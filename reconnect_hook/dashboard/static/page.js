@@ -40,6 +40,11 @@
     return words.replace(/(\d)\s+\p{L}+/u, `$1 ${symbol}`);  // "9 hours ago" to "9 h ago"
   }
 
+  function lasted(seconds) {
+    const [, size, symbol] = unitOf(seconds);
+    return `${Math.floor(seconds / size)} ${symbol}`;
+  }
+
   function timeOf(at) {
     return (at.toDateString() === new Date().toDateString() ? clock : dated).format(at);
   }
@@ -56,20 +61,16 @@
       const title = absolute.format(at);
       if (time.title !== title) time.title = title;
       const { as } = time.dataset;
-      if (as !== "at") setText(time, ago(as === "in" ? Math.min(0, seconds) : seconds));
-      else setText(time, timeOf(at));
+      if (as === "at") setText(time, timeOf(at));
+      else if (as === "for") setText(time, lasted(Math.max(0, seconds)));
+      else setText(time, ago(as === "in" ? Math.min(0, seconds) : seconds));
     }
     for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
     for (const bar of $$("[data-hour]", within)) {
       setText($("title", bar), `${hour.format(bar.dataset.hour * 1000)}: ${bar.dataset.words}`);
     }
-    for (const age of $$(".age", within)) {
-      const seconds = Math.max(0, now / 1000 - Number(age.dataset.since));
-      const [, size, symbol] = unitOf(seconds);
-      setText($("time", age), `${Math.floor(seconds / size)} ${symbol}`);
-      const bar = $(".bar", age);
-      if (!bar) continue;
-      const part = seconds / Number(age.dataset.limit);
+    for (const bar of $$(".bar", within)) {
+      const part = Math.max(0, now / 1000 - bar.dataset.since) / bar.dataset.limit;
       bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
       bar.classList.toggle("near", part > 0.75 && part <= 1);
       bar.classList.toggle("over", part > 1);
@@ -400,11 +401,7 @@
       const answer = await request(address, options);
       const body = $("#share-body", parsed(await answer.text()));
       if (!answer.ok || !body) return location.reload();
-      const close = document.createElement("button");
-      close.className = "button close";
-      close.textContent = dialog.dataset.close;
-      close.addEventListener("click", () => dialog.close());
-      dialog.replaceChildren(body, close);
+      dialog.firstElementChild.replaceWith(body);
       dialog.scrollTop = 0;
       links(dialog);
       showTimes(dialog);
@@ -417,6 +414,7 @@
       show(link.href);
     });
     dialog.addEventListener("submit", (event) => {
+      if (event.target.method === "dialog") return; // which closes it
       event.preventDefault();
       if (sending) return; // a second click would make a second link
       sending = true;
