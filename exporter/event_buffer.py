@@ -293,11 +293,10 @@ class TakenMessages(StoredMessages):
 class Post:
     """The event store, inbox and senders of one exporter."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Accept no events until ``follow`` is called."""
-        self._clock = clock or Clock()
         self.store = EventStore(settings.messages_state_url)
-        self._inbox = Inbox(self.store, [], clock=self._clock)
+        self._inbox = Inbox(self.store, [])
         self.events = MetricCounter(
             "whatsapp_message_events",
             "Events that the gateway posted, by result.",
@@ -336,7 +335,7 @@ class Post:
 
     def messages(self, gateway: str) -> TakenMessages:
         """Return the message source of a gateway that posts events."""
-        return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
+        return TakenMessages(self._inbox, self.store, gateway)
 
     def close(self) -> None:
         """Write waiting messages if possible, and close the store."""
@@ -346,9 +345,7 @@ class Post:
 
     def receiver(self, pages: WSGIApplication, on_state: Callable[[str], None]) -> Receiver:
         """Return the application with the event receiver in front; see Receiver."""
-        return Receiver(
-            pages, self._senders, self._inbox.take, self._count, on_state, clock=self._clock
-        )
+        return Receiver(pages, self._senders, self._inbox.take, self._count, on_state)
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:

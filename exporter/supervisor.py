@@ -13,7 +13,6 @@ from exporter.pollers import GatewayPoller, LogPoller, Poller, StateStore, waiti
 from exporter.silence.learner import Learner
 from exporter.silence.model import Thresholds, bounds_of
 from zapwatch.channels import Channel
-from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.registry import adapter_of, make_gateway
 from zapwatch.messages.message import MessageLogError
@@ -35,14 +34,12 @@ class GatewayMonitor:
         gateway: GatewaySettings,
         post: Post,
         log: logging.Logger,
-        *,
-        clock: Clock | None = None,
     ) -> None:
         """Create the pollers and the learner; they log to ``log``."""
         self.gateway = gateway
         self.store = StateStore()
         bounds = bounds_of(settings)
-        messages = open_source(settings, gateway, self._listed, post.messages, clock=clock)
+        messages = open_source(settings, gateway, self._listed, post.messages)
         self._with_log = messages is not None
         thresholds = Thresholds(gateway, bounds, can_query=adapter_of(gateway).can_query)
         self.metrics = ExporterMetrics(
@@ -58,18 +55,18 @@ class GatewayMonitor:
         pause = settings.exporter_poll_seconds
         client = make_gateway(gateway, observe=self.metrics.observe_call, polls=True)
         if messages is None:
-            self._pollers = [GatewayPoller(client, self.store, pause, log=log, clock=clock)]
+            self._pollers = [GatewayPoller(client, self.store, pause, log=log)]
             return
         observe = self.metrics.log_seconds.observe
-        of_log = LogPoller(messages, self.store, pause, observe, log, clock=clock)
+        of_log = LogPoller(messages, self.store, pause, observe, log)
         # The log is searched as soon as a channel is first listed, not a pause later.
-        of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log, clock=clock)
+        of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
             # Separate connections, so that polls do not wait for the learner.
-            history = open_source(settings, gateway, self._listed, clock=clock)
+            history = open_source(settings, gateway, self._listed)
             if history is not None:
-                self._learner = Learner(gateway, bounds, history, self.store, log, clock=clock)
+                self._learner = Learner(gateway, bounds, history, self.store, log)
 
     def _listed(self) -> Collection[Channel]:
         state = self.store.snapshot.gateway
@@ -107,14 +104,13 @@ class GatewayMonitor:
 class Supervisor:
     """Starts and stops gateway monitors when the settings change; thread-safe."""
 
-    def __init__(self, settings: Settings, post: Post, *, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Settings, post: Post) -> None:
         """Create the metrics page; ``apply_config`` starts the monitors."""
-        self._clock = clock
         self._collector = ExporterCollector()
         registry = make_registry(self._collector)
         registry.register(post.events)
         self.reload_metrics = ReloadMetrics(registry, "whatsapp_exporter")
-        self.page = MetricsPage(registry, clock=clock)
+        self.page = MetricsPage(registry)
         self._post = post
         self._settings = settings
         self._lock = threading.Lock()
@@ -151,7 +147,7 @@ class Supervisor:
 
     def _make(self, gateway: GatewaySettings, *, several: bool) -> GatewayMonitor:
         log = logging.getLogger(f"exporter.{gateway.name}" if several else "exporter")
-        monitor = GatewayMonitor(self._settings, gateway, self._post, log, clock=self._clock)
+        monitor = GatewayMonitor(self._settings, gateway, self._post, log)
         monitor.store.subscribe(self.page.invalidate)
         if gateway.name in self._watched:
             self._warming_up[gateway.name] = monitor

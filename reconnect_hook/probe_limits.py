@@ -299,7 +299,7 @@ def note_end(
     key: str,
     kind: ProbeKind,
     outcome: ProbeOutcome,
-    suspended: Iterable[Channel] = (),
+    suspended: Iterable[Channel],
 ) -> None:
     """Record a probe's outcome in the caller's transaction; the channel must have a row."""
     values: dict[str, object] = {

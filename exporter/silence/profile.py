@@ -16,7 +16,7 @@ from zapwatch.messages.history import HOURS, Gap, History
 WEEK_HOURS = 168
 
 
-def hour_of_week(at: float, zone: tzinfo | None = None) -> float:
+def hour_of_week(at: float, zone: tzinfo | None) -> float:
     """Return local hours since Monday 00:00, below 168; ``zone`` None is this machine's."""
     then = datetime.fromtimestamp(at, zone)
     return then.weekday() * 24 + then.hour + then.minute / 60 + then.second / 3600

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from flask import Blueprint, abort, make_response, redirect, render_template, request, send_file
@@ -42,14 +41,13 @@ def _source(path: str) -> _Source:
 class Documentation:
     """Serves the files found at the start; no other file is opened."""
 
-    def __init__(self, folder: Path = _FOLDER) -> None:
+    def __init__(self) -> None:
         self._files = {
-            _source(path.relative_to(folder).as_posix()): path for path in folder.rglob("*.md")
+            _source(path.relative_to(_FOLDER).as_posix()): path for path in _FOLDER.rglob("*.md")
         }
         self._pages = {source.page for source in self._files}
-        images = (folder / "images").glob("*.*")
-        self._images = {path.relative_to(folder).as_posix(): path for path in images}
-        self._folder = folder
+        images = (_FOLDER / "images").glob("*.*")
+        self._images = {path.relative_to(_FOLDER).as_posix(): path for path in images}
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
         self._rendered = cache(self._render)
 
@@ -113,7 +111,7 @@ class Documentation:
         path, mark, fragment = link.partition("#")
         if re.match(r"\w+:", link) or not path:
             return link
-        here = self._files[source].relative_to(self._folder).as_posix()
+        here = self._files[source].relative_to(_FOLDER).as_posix()
         there = posixpath.normpath(posixpath.join(posixpath.dirname(here), path))
         if there in self._images:
             return posixpath.relpath(there, posixpath.dirname(source.page) or ".")

@@ -53,7 +53,7 @@ def add_page(
     app: Flask,
     supervisor: HookSupervisor,
     settings: Settings,
-    heartbeat: Heartbeat | None = None,
+    heartbeat: Heartbeat,
     *,
     clock: Clock | None = None,
 ) -> None:
@@ -81,7 +81,7 @@ def add_page(
         OverviewPage(board),
         ChannelPage(board),
         ScanDialogs(board),
-        NotificationsPage(board, heartbeat or Heartbeat(settings.heartbeat_url, clock)),
+        NotificationsPage(board, heartbeat),
     ):
         views.add_to(routes)
     for pages in (routes, ScanPage(board).blueprint()):
