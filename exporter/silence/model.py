@@ -189,7 +189,6 @@ def _seconds(profile: Profile, level: float, start: float, bounds: Bounds) -> fl
 
 
 _VERSION = 2
-_MAX_BYTES = 256 * 1024 * 1024  # about ten times what 20,000 channels need
 
 
 class ModelError(Exception):
@@ -256,8 +255,6 @@ def load(path: Path, bounds: Bounds) -> Model | None:
     A model that was learned for other ``bounds``, or in another time zone, is unusable.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(f"{path} is too large")
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
