@@ -425,7 +425,14 @@ class TestDelivery:
     @pytest.fixture
     def world(self, make: Callable[..., World]) -> World:
         made = make(replace(_BY_QUERY, compares=True, probe=replace(_PROBE, kind=_DELIVERY)))
-        made.gateway.posts_to = WebhookConfig(("https://crm.example.com/hooks/secret",))
+        made.gateway.posts_to = WebhookConfig(
+            (
+                "https://crm.example.com/hooks/secret",
+                # No origin of these is told.
+                *("https://[::1", "https:///hooks", "https://\ud800.example.com"),
+                f"https://{100 * 'x'}.example.com",
+            )
+        )
         return made
 
     def test_a_broken_delivery_is_told_to_people_and_reconnects_nothing(self, world: World) -> None:
