@@ -94,7 +94,7 @@ class GatewayReconciler:
         metrics: HookMetrics,
         *,
         clock: Clock,
-        beside: Beside | None = None,
+        beside: Beside | None,
         is_counted: bool = False,
     ) -> None:
         """``is_counted``: the gateway has a request budget, so its list is read less often."""
@@ -175,7 +175,7 @@ class GatewayReconciler:
         if polled is not None:
             is_due = _is_due(polled.look_at, polled.at)
             self._due_at = self._soonest([polled.at if is_due else polled.look_at], polled.at)
-            if self._beside is not None and not self._stopping:
+            if self._beside is not None:
                 self._beside.begin(polled)
         if not self.leads and not self._take_lead(polled):
             return inf
