@@ -531,9 +531,6 @@ class Gateway(ABC):
                 request_id=calls.request_id,
                 one_channel=bool(self._named) and of_secret and calls.last_status is not None,
             ) from None
-        except GatewayError as error:
-            reason = error.reason
-            raise
         finally:
             self._observe(operation, time.monotonic() - started, reason)
 

@@ -163,8 +163,6 @@ class DeclaredGateway(Gateway):
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Request a code for a session that waits for a scan; start a disconnected one."""
-        if not self.can_pair:
-            return super().pairing_code(channel_id, phone)
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
             word = self._start(calls, channel_id)
             status = self._status(word)
@@ -193,8 +191,6 @@ class DeclaredGateway(Gateway):
 
     def query(self, channel: Channel) -> None:
         """Make the call that requires a response of WhatsApp's servers."""
-        if not self.can_query:
-            super().query(channel)
         number = self.own_number(channel) or ""
         with self._operation(Operation.QUERY, hide=(number,)) as calls:
             if not number:
