@@ -78,6 +78,7 @@ def test_so_many_failures_in_a_row_open_it() -> None:
     assert state.rests_until == _AT + THRESHOLD + FIRST_REST_SECONDS
     late = state.after_failure(_AT + THRESHOLD + 1)
     assert late == state, "calls that were under way do not lengthen the rest"
+    assert state.after_list(_AT + THRESHOLD + 1) == state, "nor does a list end it"
     answered = state.after_answer(_AT + 20)
     assert (answered.failures, answered.rests_until, answered.back_at) == (0, None, _AT + 20)
 

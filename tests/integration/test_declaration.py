@@ -297,6 +297,14 @@ def test_rules_say_what_an_answer_means(
     assert found == meaning
 
 
+@pytest.mark.parametrize(("status", "found"), [(200, None), (500, GatewayErrorKind.HTTP)])
+def test_what_needs_no_answer_may_have_an_empty_one(
+    tmp_path: Path, status: int, found: GatewayErrorKind | None
+) -> None:
+    with RawServer(answering(b"", status=status)) as server:
+        assert _outcome(lambda: _gateway(tmp_path, server.url).delete("loja")) is found
+
+
 def test_one_that_needs_nobody_is_left_alone_and_a_zombie_without_a_call_is_told(
     tmp_path: Path,
 ) -> None:
@@ -404,6 +412,7 @@ def test_a_session_is_created_by_a_call_of_its_own_where_there_is_one(tmp_path: 
     [
         (_OWN, (409, {"error": "paired"}), QrKind.ACCEPTED),
         (_OWN, (200, {"qr": "iVBORw0KGgo"}), QrKind.QR),
+        (_OWN, (200, {"qr": ""}), GatewayErrorKind.INVALID),
         (_BY_CALL, (200, {"qr": "data:image/png;base64,iVBORw0KGgo"}), QrKind.QR),
         (_BY_CALL, (425, {"error": "soon"}), QrKind.INITIALIZING),
         (_BY_CALL, (429, {"error": "slower"}), GatewayErrorKind.LIMIT),

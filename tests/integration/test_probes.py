@@ -94,6 +94,36 @@ def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
         assert world.found() == (ProbeOutcome.PASSED, [])
 
 
+@pytest.mark.parametrize(
+    ("happens", "found"),
+    [("zombie", (ProbeOutcome.FAILED, ["loja"])), ("connect", (ProbeOutcome.PASSED, []))],
+)
+def test_what_is_heard_after_a_lost_echo_needs_one_more_echo_to_count(
+    tmp_path: Path,
+    sqlite_log: WrittenLog,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: str,
+    found: tuple[ProbeOutcome, list[str]],
+) -> None:
+    # Longer than what the log's times are cut by.
+    monkeypatch.setattr("reconnect_hook.echo.ECHO_SECONDS", 2.0)
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+        world.simulator.zombie("loja")
+        world.simulator.fault("send", "unauthorized", channel="loja")
+        assert world.found() == (ProbeOutcome.UNDECIDED, [])
+        world.log.write("obra")
+        monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 60.0)
+        with pytest.raises(PostponedError):
+            world.probe()
+        monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 0.0)
+        world.simulator.fault("send", "unauthorized", channel="obra")
+        with pytest.raises(UnableError, match="did not confirm the echo"):
+            world.probe()
+        world.simulator.clear_faults()
+        getattr(world.simulator, happens)("loja")
+        assert world.found() == found
+
+
 @pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha"])
 def test_gateways_that_know_their_numbers_need_none_set(
     tmp_path: Path, sqlite_log: WrittenLog, api: str

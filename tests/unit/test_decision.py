@@ -192,6 +192,7 @@ _LOOKS: dict[str, tuple[ChannelRow, Seen, Decision]] = {
     "10 recheck": (row(intent=Intent.RECHECK, qr_required=True), CONNECTED, _RECOVERED),
     "10 repair": (row(**_RETRY), CONNECTED, _RECOVERED),
     "10 no news of before": (row(), CONNECTED, _RECOVERED),
+    "10 after the backoff": (row(since=NOW - 50, called_at=NOW - 400), CONNECTED, _RECOVERED),
     "11 recheck": (row(intent=Intent.RECHECK), CONNECTED, Close()),
     "11 stale": (row(since=NOW - 14, seen_at=NOW - 15), CONNECTED, Close()),
     "11 stale yet": (row(since=NOW - 2, seen_at=NOW - 4), CONNECTED, Wait(NOW + 6)),
