@@ -574,8 +574,7 @@ class Recorder:
         store_changes(self._name, changes)
         if self._policy.audits:
             self._want_audits(changes)
-        if lines:
-            self._events.write_all(lines)
+        self._events.write_all(lines)
 
     def _want_audits(self, changes: RowChanges) -> None:
         """Queue audits of channels that recovered, or stay silent although reconnected."""
