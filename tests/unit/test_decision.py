@@ -413,8 +413,8 @@ def test_every_combination_has_one_decision_and_none_breaks_a_rule() -> None:
 # The answer to a call.
 
 
-def _error(kind: GatewayErrorKind) -> GatewayError:
-    return GatewayError(Operation.RECONNECT, kind, "made up", request_id="id")
+def _error(kind: GatewayErrorKind, **more: Any) -> GatewayError:
+    return GatewayError(Operation.RECONNECT, kind, "made up", request_id="id", **more)
 
 
 def _failed(*, whole: bool, **more: Any) -> End:
@@ -424,6 +424,8 @@ def _failed(*, whole: bool, **more: Any) -> End:
 
 _HTTP = _error(GatewayErrorKind.HTTP)
 _TIMEOUT = _error(GatewayErrorKind.TIMEOUT)
+_SECRET = _error(GatewayErrorKind.UNAUTHORIZED)
+_OWN_SECRET = _error(GatewayErrorKind.UNAUTHORIZED, one_channel=True)
 _VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
 
 
@@ -452,6 +454,8 @@ _VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
         ({"step": Step.START, "tries": 1}, None, Enter(Phase.STARTING, Step.START, NOW + 60, 1)),
         ({}, _HTTP, _failed(whole=False)),
         ({}, _TIMEOUT, _failed(whole=True, detail=f"{_TIMEOUT} (request id)")),
+        ({}, _SECRET, _failed(whole=True, detail=f"{_SECRET} (request id)")),
+        ({}, _OWN_SECRET, _failed(whole=False, detail=f"{_SECRET} (request id)")),
         ({"step": Step.DELETE}, None, MakeCall(Step.CREATE)),
         ({"step": Step.DELETE}, _HTTP, Enter(Phase.RESTARTING, Step.DELETE, NOW)),
         ({"step": Step.DELETE}, _TIMEOUT, Enter(Phase.RESTARTING, Step.DELETE, NOW + 60)),

@@ -132,6 +132,12 @@ def _thresholds(*, can_query: bool = False, **more: str) -> Thresholds:
     return Thresholds(settings.gateways[0], bounds_of(settings), can_query=can_query)
 
 
+def test_the_bounds_of_the_settings_are_in_seconds() -> None:
+    limits = {"SILENCE_FLOOR_MINUTES": "45", "SILENCE_CEILING_HOURS": "7"}
+    settings = _settings(SILENCE_FALSE_ALARMS_PER_MONTH="2", **limits)
+    assert bounds_of(settings) == Bounds(2.0, 2700.0, 25_200.0)
+
+
 def test_the_learned_threshold_counts_where_there_is_one() -> None:
     thresholds = _thresholds()
     flat = Model(0, {"loja": Learned(Profile([10.0] * WEEK_HOURS), 5, 2, 1)})
@@ -175,6 +181,9 @@ def test_a_channel_is_asked_only_where_it_can_be() -> None:
     assert asked(False, PROBE_OVERRIDES="LOJA=echo", **numbers)
     assert not asked(True, PROBE="echo", PROBE_OVERRIDES="LOJA=off", **numbers)
     assert not asked(False, PROBE="off", **numbers), "numbers alone send nothing"
+    watched = replace(_SHOP, repairable=False)
+    every = _thresholds(can_query=True)
+    assert every.suspicion(watched, {watched.key: _NOW}, None, 14_400) is None, "never called"
 
 
 def test_a_channel_is_asked_before_it_counts_as_silent() -> None:
