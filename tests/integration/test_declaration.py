@@ -431,11 +431,13 @@ def test_a_call_for_a_code_is_answered_in_one_of_several_ways(
         assert _outcome(lambda: gateway.qr("loja").kind) is kind
 
 
-def test_a_step_that_may_fail_does_not_end_a_repair(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lists_qr", [True, False])
+def test_a_step_that_may_fail_does_not_end_a_repair(tmp_path: Path, lists_qr: bool) -> None:
+    text = _OWN if lists_qr else _OWN.replace("code: qr_required, ", "")
     listed = (200, {"sessions": [{"name": "loja", "state": "down"}]})
     with Server({"/list": listed, "/start/loja": (200, {})}) as server:
         down = Channel("loja", Status.DISCONNECTED)
-        answer = _gateway(tmp_path, server.url).reconnect(down, silent=False)
+        answer = _gateway(tmp_path, server.url, text).reconnect(down, silent=False)
     assert answer.kind is QrKind.INITIALIZING
     assert server.asked == ["GET /list", "POST /stop/loja", "POST /start/loja"]
 

@@ -333,6 +333,14 @@ def test_the_token_is_a_secret_that_an_exporter_needs_for_events() -> None:
     assert "messages.sqlite3" not in repr(with_token)
 
 
+def test_what_is_delivered_again_is_trusted_as_the_gateways_own_events_are(world: World) -> None:
+    for gateway, kind, event in (("wpp", "wppconnect", _MESSAGE), ("waha", "waha", _WAHA)):
+        headers = ADAPTERS[kind].event_headers(_TOKEN, json.dumps(event).encode())
+        assert world.post(f"/messages/{gateway}", event, **headers).status_code == 202
+        other = ADAPTERS[kind].event_headers("another-token", json.dumps(event).encode())
+        assert world.post(f"/messages/{gateway}", event, **other).status_code == 401
+
+
 def test_events_are_counted_of_a_gateway_that_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Inbox, "start", lambda _: None)
     settings = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
