@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import yaml
 
 from demo.simulator.apis.registry import APIS
 from demo.simulator.messages import SimulatedMessage
+from exporter.event_buffer import senders_among
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
-from zapwatch.config import SettingsError, parse
+from zapwatch.config import MessageSourceKind, SettingsError, parse
 from zapwatch.gateways import declared
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.declaration import DeclarationError, read_file
@@ -241,6 +243,9 @@ def test_a_user_watches_a_gateway_by_a_file_of_their_own(tmp_path: Path) -> None
     assert client.planned_call(unpaired, silent=False) == "GET /qr/{id}"
     assert client.planned_call(odd, silent=False).startswith("nothing, unless")
     assert gateway == parse({"GATEWAYS_FILE": file}).gateways[0], "a reload changes nothing"
+    posts = replace(gateway, messages=MessageSourceKind.EVENTS, messages_token="not-a-real-token/+")
+    with pytest.raises(SettingsError, match="gateway mine: type own describes no events"):
+        senders_among([posts])
     _settings(tmp_path, _OWN.replace("/start/", "/begin/"), url=server.url)
     assert gateway != parse({"GATEWAYS_FILE": file}).gateways[0]
 
