@@ -92,6 +92,8 @@ def _outcome(call: Callable[[], object]) -> object:
         ("{header: X-Key}", "{}", "own: auth must have one of header, bearer and basic"),
         ("{header: X-Key}", "{header: X Key}", "own: auth: header must be a header's name"),
         ("{header: X-Key}", "{basic: 1}", "own: auth: basic must be true or false, not 1"),
+        ("{header: X-Key}", "{basic: false}", "own: auth: basic must be true, not False"),
+        ("/send, body", "/send, headers: {X Y: a}, body", "headers must be names of headers with"),
         ("id: name, ", "", "own: list: id is missing"),
         (", status: state", "", "own: list: status is missing, or a call for it beside list"),
         ("items: sessions", "items: 'sess['", "items: 'sess[' is not a JMESPath expression: "),

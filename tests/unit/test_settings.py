@@ -156,6 +156,7 @@ _WRONG: dict[str, tuple[str, ...]] = {
     "EXPORTER_LISTEN HOOK_LISTEN": (
         *("9861", ":9861", "localhost", "h:", "h:x", "h:65536", "h:" + "9" * 5000),
     ),
+    "HOOK_TRUSTED_PROXY": ("proxy.example.com", "10.0.0.0/8"),
     "SILENT_HOURS_OVERRIDES": (
         *("loja", "loja=", "=4", "loja=0", "loja=-1", "loja=x", "loja=inf", "loja=1e10", " =1"),
     ),

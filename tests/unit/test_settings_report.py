@@ -142,6 +142,15 @@ def test_of_several_gateways_each_shows_what_its_entry_says(tmp_path: Path) -> N
         ({"HOOK_LISTEN": "[::]:9862"}, "HOOK_LISTEN is [::]:9862: other machines"),
         ({"EXPORTER_LISTEN": "10.0.0.1:9861"}, "EXPORTER_LISTEN is 10.0.0.1:9861: other machines"),
         ({"WPP_GATEWAY_BASE_URL": "http://g.example.com"}, "http://g.example.com has no TLS"),
+        ({"MESSAGE_REPLAY_URL": "http://c.example.com/x"}, "MESSAGE_REPLAY_URL of wpp has no TLS"),
+        (
+            {
+                "PROMETHEUS_URL": "http://p.example.com",
+                "PROMETHEUS_USER": "zapwatch",
+                "PROMETHEUS_PASSWORD": "not-a-real-password",
+            },
+            "http://p.example.com has no TLS: its password",
+        ),
     ],
 )
 def test_what_is_unsafe_is_told_in_one_line(values: dict[str, str], unsafe: str) -> None:
