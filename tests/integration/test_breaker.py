@@ -472,6 +472,9 @@ def test_a_channel_that_was_taken_out_is_forgotten_within_a_round(make: Make) ->
     assert world.outcomes() == ["failed", "unknown_channel"]
     assert world.row() is None
     assert b'channel="loja"' not in generate_latest(registry)
+    world.alert("held")
+    world.run(5)
+    assert world.outcomes("held") == ["unknown_channel"]
     world.skip(3600)
     world.run(5)
     assert (world.row("closed"), world.row("held") is not None) == (None, True)
