@@ -327,7 +327,7 @@ class GatewayRow:
 
     def after_failure(self, now: float) -> GatewayRow:
         """Return the row after a failed call."""
-        if self.is_tripped and self.rests(now):
+        if self.rests(now):
             return self  # the call began before the circuit opened
         failures = self.failures + 1 if self._failed_lately(now) else 1
         rests_until = self.rests_until
