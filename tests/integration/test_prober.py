@@ -350,6 +350,17 @@ class TestARepairAndAQuestion:
         assert [ended.reason for ended in world.ended()] == ["silent"]
         assert "after getQr too" in world.ended()[0].detail, "by the proof of the repair"
 
+    def test_a_proof_that_decides_nothing_shows_no_recovery(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(_BY_ECHO)
+        world.gateway.deaf.update(_NAMES)
+        world.gateway.heals = False
+        world.alert("loja", RepairCause.SILENT)
+        world.run(400)
+        assert _ends(world) == {"loja": "undecided"}
+        assert world.outcomes() == ["requested"]
+
     def test_a_finding_is_dropped_when_the_alert_has_not_been_looked_after_yet(
         self, make: Callable[..., World]
     ) -> None:
