@@ -14,6 +14,7 @@ from tests.support.shipped import (
     ALERTMANAGER,
     ALERTS,
     EXAMPLES,
+    PROMETHEUS,
     Alert,
     label_sets,
     read_yaml,
@@ -116,10 +117,14 @@ def test_each_channel_is_sent_by_itself_at_once_and_again_after_the_cooldown(shi
         "receiver": "reconnect-hook",
         "group_by": ["gateway", "channel"],
         "group_wait": "0s",
-        "group_interval": "15s",
+        "group_interval": "5s",
         "repeat_interval": "15m",
     }
     assert seconds(route["repeat_interval"]) > COOLDOWN_SECONDS
+    (group,) = read_yaml(PROMETHEUS / "rules" / "channels.yml")["groups"]
+    (drop,) = (alert.rule for alert in ALERTS if alert.name == "WhatsAppChannelDisconnected")
+    # Alertmanager does not report an alert that ends and fires again within group_interval.
+    assert seconds(route["group_interval"]) < seconds(group["interval"]) + seconds(drop["for"])
 
 
 def test_people_get_one_message_for_an_episode(shipped: Any) -> None:
