@@ -64,17 +64,20 @@ class GatewayMonitor:
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
             # Separate connections, so that polls do not wait for the learner.
-            history = open_source(settings, gateway, self._listed)
+            history = open_source(settings, gateway, self._last_listed)
             if history is not None:
                 self._learner = Learner(gateway, bounds, history, self.store, log)
 
     def _listed(self) -> Collection[Channel]:
         state = self.store.snapshot.gateway
-        if state is None:
-            return ()  # the log is read again as soon as there is a list
-        if not state.up:
+        if state is not None and not state.up:
             raise MessageLogError("the gateway does not return its channel list")
-        return state.channels
+        return self._last_listed()
+
+    def _last_listed(self) -> Collection[Channel]:
+        state = self.store.snapshot.gateway
+        # The log is read again as soon as there is a list.
+        return state.channels if state is not None else ()
 
     def start(self) -> None:
         """Start daemon threads, which do not block the program's exit."""

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from demo.simulator.apis.openwa import openwa_id
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from exporter.event_buffer import Post
 from exporter.pollers import GatewayState, StateStore
 from exporter.silence import learner
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
 from exporter.silence.model import bounds_of, load
+from exporter.supervisor import GatewayMonitor
 from tests.support.clock import HandMovedClock
+from tests.support.hooks import SECRET, TOKEN
 from tests.support.message_logs import WrittenLog
+from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config import Settings, parse
@@ -299,6 +307,46 @@ def test_a_message_is_found_as_far_back_as_a_channel_may_be_silent(
     assert explain(settings, settings.gateways[0], "nova")[1].endswith(", 240h ago")
     settings = _settings(tmp_path, sqlite_log)
     assert explain(settings, settings.gateways[0], "nova")[1] == "  no message in the last 168h"
+
+
+def test_channels_with_other_names_in_events_are_learned_while_the_gateway_is_down(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "_RETRY_SECONDS", 0.0)
+    batch = Batch({openwa_id("loja"): Last(1, 1, 1)})
+    now = int(time.time() // 3600)
+    for hour in range(now - 20 * 24, now):
+        batch.minutes[openwa_id("loja"), hour] = Minutes(1 | 1 << 30, 3)
+    with SimulatorServer(SECRET, api="openwa") as server:
+        Simulator(server.url).put_channel("loja")
+        settings = _settings(
+            tmp_path,
+            sqlite_log,
+            WPP_GATEWAY_BASE_URL=server.url,
+            WPP_GATEWAY_SECRET=SECRET,
+            WPP_GATEWAY_TYPE="openwa",
+            MESSAGE_SOURCE="events",
+            MESSAGES_TOKEN=TOKEN,
+            MESSAGES_STATE_URL=f"sqlite:///{tmp_path}/messages.sqlite3",
+            EXPORTER_POLL_SECONDS="1",
+        )
+        post = Post(settings)
+        post.store.write({"wpp": batch}, time.time())
+        post.follow(settings.gateways)
+        monitor = GatewayMonitor(settings, settings.gateways[0], post, logging.getLogger(__name__))
+        store = monitor.store
+        monitor.start()
+        wait_until(lambda: store.snapshot.silence is not None, "the first model")
+    assert store.snapshot.silence is not None
+    old = replace(store.snapshot.silence, learned_at=0.0)
+    assert old.channels.keys() == {"loja"}
+    wait_until(lambda: store.snapshot.gateway and not store.snapshot.gateway.up, "the outage")
+    store.update(silence=old)
+    wait_until(lambda: store.snapshot.silence is not old, "the next model")
+    monitor.stop()
+    post.store.close()
+    assert store.snapshot.silence is not None
+    assert store.snapshot.silence.channels.keys() == {"loja"}
 
 
 def test_it_rests_as_long_as_it_worked_but_a_second_at_most() -> None:
