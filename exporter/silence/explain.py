@@ -44,7 +44,7 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
     if name is None:
         return []
     channel = listed.get(name) or _unlisted(gateway, name, known)
-    view, age = _look(settings, gateway, channel)
+    view, age = _look(settings, gateway, channel, has_list=assumed is None)
     last_message = view.last_message if view else {}
     threshold = Thresholds(gateway, bounds, can_query=False).of(channel, last_message, model)
     learned = model.of(channel) if model else None
@@ -57,7 +57,7 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
 
 
 def _look(
-    settings: Settings, gateway: GatewaySettings, channel: Channel
+    settings: Settings, gateway: GatewaySettings, channel: Channel, *, has_list: bool
 ) -> tuple[ActivitySnapshot | None, str]:
     """Return the channel's activity, None if unknown, and a line about it."""
     if gateway.messages is MessageSourceKind.ACTIVITY:
@@ -74,7 +74,8 @@ def _look(
     age = view.age(channel.key)
     if age is None:
         searched = _span(lookback_hours(settings, gateway) * 3600)
-        return view, f"  no message in the last {searched}"
+        where = "" if has_list else " under this name; the channel list cannot be read"
+        return view, f"  no message in the last {searched}{where}"
     at = datetime.fromtimestamp(view.last_message[channel.key])  # noqa: DTZ006 - for the operator
     return view, f"  last message {at:%a %d %b %H:%M}, {_span(age)} ago"
 
