@@ -227,8 +227,8 @@ def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) 
             known = channels.get(key) or ChannelMetrics(channel)
             channels[key] = _with(known, metric, sample, found.at)
     if found.gateway_up is False:
-        # A Prometheus that was killed returns samples of before for five minutes.
-        channels = {key: ChannelMetrics(one.channel) for key, one in channels.items()}
+        # A Prometheus that was killed returns statuses of before for five minutes.
+        channels = {k: replace(one, connected=None, status=None) for k, one in channels.items()}
     alerts: dict[str, list[FiringAlert]] = {}
     for alert in firing:
         if alert.labels.get("channel"):

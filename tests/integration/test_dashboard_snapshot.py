@@ -185,7 +185,9 @@ def test_a_log_or_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scen
     scene.say(gateway_up=0, message_log_up=1)
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.GATEWAY)
-    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.UNKNOWN
+    row = snapshot.rows["wpp Loja"]
+    assert row.kind is ChannelHealth.UNKNOWN
+    assert row.last_message is not None, "its messages are read all the same"
     # A Prometheus that was killed returns the status of before for five minutes.
     scene.say(gateway_up=1, message_log_up=1)
     up = json.dumps({"metric": _metric("gateway_up"), "value": [0, "1"]})
