@@ -167,5 +167,37 @@ def test_lists_leave_the_calls_and_qr_codes_what_they_need(monkeypatch: pytest.M
         # Without a list for some hours, one may use the rest.
         while budget.take():
             pass
-        clock.forward(6.5 * 3600)
+        clock.forward(10 * 3600)
     gateway.reconnect(Channel("loja", Status.DISCONNECTED), silent=False)
+
+
+def test_a_list_that_needs_most_of_a_small_budget_is_read_at_the_start() -> None:
+    # 25 calls a month for each channel: the burst is 2.5, and a list with activity costs 2.
+    budget = CallBudget(100, HandMovedClock())
+    assert budget.may_list(2)
+    assert not budget.may_list(2)
+
+
+def test_a_used_up_budget_brings_a_channel_back_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = HandMovedClock()
+    budget = CallBudget(_PER_MONTH, clock)
+    named = [NamedChannel("loja", "a-token")]
+    gateway = WhapiGateway("http://127.0.0.1:9", "", channels=named, budget=budget)
+    asked: list[str] = []
+
+    def answer(_: str, path: str, *__: object, **___: object) -> object:
+        asked.append(path)
+        return GatewayResponse(200, "application/json", b'{"status": {"text": "ERROR"}}')
+
+    monkeypatch.setattr(gateway._http, "request", answer)
+    gateway.list_channels()
+    while budget.take():
+        pass
+    for _ in range(4 * 24 * 12):
+        clock.forward(300)
+        with suppress(GatewayError):
+            (channel,) = gateway.list_channels().channels
+            gateway.reconnect(channel, silent=False)
+    assert "/health?wakeup=true" in asked

@@ -27,6 +27,7 @@ MONTH_SECONDS = 30 * 86400.0
 _FOR_LISTS = 0.75
 _AT_ONCE = 0.1  # burst, as a part of the month's calls
 _FOR_CALLS = 0.4  # part of the burst that lists leave to calls and QR codes
+_CALL_REQUESTS = 2  # that a call costs at most: it looks at the channel first
 _UNSENT = ("connection", "tls")  # reasons of errors before a request was sent
 
 ADAPTERS: Mapping[str, type[Gateway]] = {
@@ -52,7 +53,8 @@ class CallBudget(RequestBudget):
         self._most = calls * _AT_ONCE
         self._per_second = calls * (1 - _AT_ONCE) / MONTH_SECONDS
         self._left = self._most
-        self._at = self._listed_at = self._clock.monotonic()
+        self._at = self._clock.monotonic()
+        self._listed_at = float("-inf")
         self._lock = threading.Lock()
 
     def take(self) -> bool:
@@ -73,12 +75,14 @@ class CallBudget(RequestBudget):
     def may_list(self, requests: int) -> bool:
         """Whether calls and QR codes can spare a list; else lists get half of what is refilled.
 
-        The lists of a repair that waits would use up the burst in minutes.
+        The lists of a repair that waits would use up the burst in minutes. At least one call stays
+        affordable, else a list would be of no use.
         """
         with self._lock:
             self._refill()
             has_rested = self._at - self._listed_at >= 2 * requests / self._per_second
-            if self._left - requests < (0 if has_rested else self._most * _FOR_CALLS):
+            one_call = min(_CALL_REQUESTS, self._most - requests)
+            if self._left - requests < (one_call if has_rested else self._most * _FOR_CALLS):
                 return False
             self._listed_at = self._at
             return True
