@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from itertools import chain, repeat
+from threading import Barrier
 
 import pytest
 
@@ -20,7 +22,7 @@ from tests.contract.suite import (
 )
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, GatewayResponse, QrKind
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.messages.message import Wanted
 
@@ -134,6 +136,27 @@ class TestEvolution(GatewayContract):
                 world.gateway.reconnect(world.channel(), silent=False)
         world.clock.forward(1)
         assert world.channel().connected is (fault not in {"html_504", "reset"})
+
+    def test_of_two_connects_that_are_refused_at_once_each_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zapwatch.gateways.evolution._STEADY_LOOKS", 1)
+        gateway = EvolutionGateway("http://127.0.0.1:9", SECRET)
+        both = Barrier(2, timeout=30)
+
+        def answer(_: str, path: str, *__: object, **___: object) -> GatewayResponse:
+            if "/connect/" in path:
+                both.wait()
+                return GatewayResponse(429, "application/json", b"{}")
+            if "connectionState" in path:
+                return GatewayResponse(200, "application/json", b'{"instance":{"state":"close"}}')
+            row = b'[{"name":"loja","connectionStatus":"close"}]'
+            return GatewayResponse(200, "application/json", row)
+
+        monkeypatch.setattr(gateway._http, "request", answer)
+        with ThreadPoolExecutor(2) as pool:
+            started = [pool.submit(gateway.start_session, "loja") for _ in range(2)]
+        assert {type(one.exception()) for one in started} == {GatewayError}
 
     def test_an_instance_that_is_not_loaded_yet_is_left_alone(self, world: World) -> None:
         world.simulator.put_channel("loja", loaded=False)

@@ -231,7 +231,7 @@ class EvolutionGateway(Gateway):
             return _call_connect(calls, name, query)
         except Failure:
             if calls.last_status in _NOT_CONNECTED:
-                del self._connected[name]
+                self._connected.pop(name, None)
             raise
 
     def _has_given_up(self, calls: Calls, name: str, row: dict[str, Any]) -> bool:
