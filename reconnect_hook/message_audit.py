@@ -23,7 +23,7 @@ from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError, add_missing, now, now_column, transaction, upsert
-from zapwatch.gateways.base import Gateway, GatewayError
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.message import (
     Delivered,
     MessageLogError,
@@ -536,6 +536,9 @@ class MessageAuditor:
         """Return the gateway's channels; reuse a recent list if it has all of ``keys``."""
         is_old = self._clock.monotonic() >= self._listed_at + _LIST_SECONDS
         if is_old or not self._listed.keys() >= keys:
+            if not self._client.can_spare_list():
+                why = "requests_per_month is kept for repairs"
+                raise GatewayError(Operation.LIST, GatewayErrorKind.LIMIT, why)
             listed_at = self._clock.monotonic()
             self._listed = {one.key: one for one in self._client.list_channels().channels}
             self._listed_at = listed_at

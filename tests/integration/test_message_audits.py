@@ -213,6 +213,20 @@ def test_a_log_that_cannot_be_read_is_no_log_without_messages(world: _Audited) -
     assert world.missing() == 1
 
 
+def test_an_audit_takes_no_list_from_the_repairs_request_budget(
+    world: _Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.dropped_and_repaired()
+    lists = world.gateway.lists
+    with monkeypatch.context() as patch:
+        patch.setattr(world.gateway, "can_spare_list", lambda: False)
+        world.run(200)
+        assert (world.gateway.lists, world.missing()) == (lists, None)
+    world.skip(900)
+    world.run(5)
+    assert world.missing() == 1
+
+
 def test_an_audit_whose_hook_died_is_made_by_another(world: _Audited) -> None:
     world.dropped_and_repaired()
     world.skip(125)

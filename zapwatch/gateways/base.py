@@ -559,7 +559,7 @@ class Gateway(ABC):
         """
 
     def can_spare_list(self) -> bool:
-        """Whether the budget allows a list for display only."""
+        """Whether the budget allows a list for work other than repairs."""
         return self._budget.spares(self._list_requests)
 
     @property
