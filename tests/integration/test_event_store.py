@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
+from zapwatch.config import parse
 from zapwatch.gateways.base import ChannelList
 from zapwatch.messages import event_store as store_module
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages, metadata
@@ -31,6 +33,7 @@ from zapwatch.messages.message import (
     RecentMessages,
     make_token,
 )
+from zapwatch.messages.source import open_source
 
 _NOW = 1_770_000_000.0
 Opened = Callable[[sa.URL], EventStore]
@@ -147,6 +150,29 @@ def test_a_channel_is_found_by_the_name_that_events_use(store: EventStore, clock
     unlisted = StoredMessages(store, "wpp", clock=clock).delivered([loja], _NOW - 60)
     assert unlisted.among("Loja 1", ["A1", "B1"]) == {"A1"}
     assert stored.delivered([loja], _NOW - 60).heard == {"Loja 1"}
+
+
+def test_a_name_in_the_settings_is_known_without_a_list(
+    store: EventStore, url: sa.URL, clock: DayClock, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateways.yaml"
+    named = "{name: Loja 1, secret: not-a-real-token, id: ABCDEF-12345}"
+    file.write_text(
+        f"gateways: [{{name: wpp, type: whapi, messages: events, channels: [{named}]}}]"
+    )
+    stored = url.render_as_string(hide_password=False)
+    settings = parse({"GATEWAYS_FILE": str(file), "MESSAGES_STATE_URL": stored})
+    exporter = Exporter(store, clock)
+    exporter.take(message(_NOW - 5, "ABCDEF-12345"))
+    exporter.poll(replace(_LOJA, alias="ABCDEF-12345"))
+
+    def listed() -> Collection[Channel]:
+        raise MessageLogError("requests_per_month leaves no request for now")
+
+    source = open_source(settings, settings.gateways[0], listed, clock=clock)
+    assert source is not None
+    with closing(source):
+        assert source.recent(60).ages == {"Loja 1": 5}
 
 
 def test_rows_of_a_checkout_whose_keys_were_folded_go_on(

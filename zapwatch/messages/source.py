@@ -12,7 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-from zapwatch.channels import MAX_ID_LENGTH, Channel, Names
+from zapwatch.channels import MAX_ID_LENGTH, Channel, Names, Status
 from zapwatch.clock import STEP_SECONDS, Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.db import Database, StateError, make_table
@@ -259,14 +259,24 @@ def open_source(
     ``listed`` returns the gateway's recent channel list, or raises MessageLogError. ``received``
     returns the source of events by the gateway's name, in the program that receives them.
     """
+
+    def known() -> Collection[Channel]:
+        named = [Channel(one.name, Status.UNKNOWN, alias=one.id) for one in gateway.channels]
+        try:
+            return [*named, *listed()]
+        except MessageLogError:
+            if not any(one.alias for one in named):
+                raise
+            return named
+
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
-        return LogMessages(log, lookback_hours(settings, gateway) * 3600, listed, clock=clock)
+        return LogMessages(log, lookback_hours(settings, gateway) * 3600, known, clock=clock)
     if gateway.messages is MessageSourceKind.EVENTS:
         if received is not None:
             return received(gateway.name)
         store = EventStore(settings.messages_state_url, read_only=True)
-        return StoredMessages(store, gateway.name, listed, clock=clock)
+        return StoredMessages(store, gateway.name, known, clock=clock)
     if gateway.messages is MessageSourceKind.ACTIVITY:
         return Activity(listed, clock=clock)
     return None
