@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -527,7 +527,4 @@ class StoredMessages:
         self._store.close()
 
     def _names(self, channels: Collection[Channel] = ()) -> Names:
-        # Without a list, only exact names are known.
-        with suppress(MessageLogError):
-            channels = [*self._listed(), *channels]
-        return Names(channels)
+        return Names([*self._listed(), *channels])

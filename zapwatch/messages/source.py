@@ -231,10 +231,7 @@ class LogMessages:
         self._names = names
 
     def _list_names(self, channels: Collection[Channel] = ()) -> None:
-        with suppress(MessageLogError):
-            channels = [*self._listed(), *channels]
-        # Without a list, only exact names are known.
-        if channels:
+        if channels := [*self._listed(), *channels]:
             self._log.names = Names(channels)
 
 
@@ -262,12 +259,10 @@ def open_source(
 
     def known() -> Collection[Channel]:
         named = [Channel(one.name, Status.UNKNOWN, alias=one.id) for one in gateway.channels]
-        try:
+        # Without a list, only these and exact names are known.
+        with suppress(MessageLogError):
             return [*named, *listed()]
-        except MessageLogError:
-            if not any(one.alias for one in named):
-                raise
-            return named
+        return named
 
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
