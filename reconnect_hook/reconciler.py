@@ -219,7 +219,7 @@ class GatewayReconciler:
 
     def _has_nothing_to_do(self) -> bool:
         workers = self._workers
-        if self._looking or workers.calls or workers.probes or workers.mail:
+        if self._looking or workers.calls or workers.probes:
             return False
         return self._due_at == inf or self._clock.monotonic() < self._rests_until
 
@@ -262,8 +262,7 @@ class GatewayReconciler:
 
     def _handle_mail(self) -> None:
         """Handle mail; unstored answers remain for the next step."""
-        if self._workers.mail:
-            self._pending += self._workers.take_mail()
+        self._pending += self._workers.take_mail()
         answers = [one for one in self._pending if not isinstance(one, Listed)]
         if answers:
             self._record(answers)

@@ -416,7 +416,7 @@ class Recorder:
         self._lock(changes, [one.key for one in answers])
         for one in answers:
             row = changes.rows.get(one.key)
-            if row is None or row.epoch != gateway.epoch:
+            if row is None:
                 continue
             try:
                 self._record_answer(changes, row, one)

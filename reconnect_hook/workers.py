@@ -133,7 +133,7 @@ class Workers:
         self._wake = wake
         self._clock = clock
         self._start = start
-        self.mail: deque[Mail] = deque()
+        self._mail: deque[tuple[object, Mail]] = deque()
         self._lead = object()
         self.calls: set[str] = set()
         """Keys of the channels with a call in flight, or its answer in the mail."""
@@ -149,18 +149,19 @@ class Workers:
         return listed or Channel(name, Status.UNKNOWN)
 
     def begin_lead(self) -> None:
-        """Cancel the probes of an earlier lead, and drop its mail."""
+        """Cancel the probes of an earlier lead, and drop its mail, also what is still to come."""
         self._cancel_probes()
         self._lead = object()
-        self.mail.clear()
         self.calls.clear()
         self.probes.clear()
 
     def take_mail(self) -> list[Mail]:
         """Return all mail; its calls and probes are no longer in flight."""
         mail: list[Mail] = []
-        while self.mail:
-            one = self.mail.popleft()
+        while self._mail:
+            lead, one = self._mail.popleft()
+            if lead is not self._lead:
+                continue
             if isinstance(one, Called):
                 self.calls.discard(one.key)
             elif isinstance(one, ProbeAnswer):
@@ -168,14 +169,10 @@ class Workers:
             mail.append(one)
         return mail
 
-    def post(self, mail: Mail) -> None:
-        """Add mail and wake the loop."""
-        self.mail.append(mail)
+    def post(self, mail: Mail, lead: object = None) -> None:
+        """Add mail of this or an earlier ``lead``, and wake the loop."""
+        self._mail.append((lead or self._lead, mail))
         self._wake()
-
-    def _post(self, lead: object, mail: Mail) -> None:
-        if lead is self._lead:
-            self.post(mail)
 
     def stop(self) -> None:
         """Interrupt all probes, and let nothing begin; any thread may call it."""
@@ -207,7 +204,7 @@ class Workers:
     def start_probe(self, key: str, channel: Channel, *, proof: bool, query_failed: bool) -> None:
         """Probe a channel; see ProbeRun for ``query_failed``; ``proof``: after a repair."""
         cancel = self.probes[key] = threading.Event()
-        run = partial(self._probe, key, channel, cancel, proof, query_failed)
+        run = partial(self._probe, self._lead, key, channel, cancel, proof, query_failed)
         if not self._begin(run):
             self.post(ProbeAnswer(key, Interrupted(), 0.0))
 
@@ -237,7 +234,7 @@ class Workers:
             failed = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "internal error")
         answered_at = self._clock.monotonic()
         ages = {} if horizon is None or failed else self._ages(horizon)
-        self._post(lead, Listed(look, asked_at, answered_at, channels, ages, failed))
+        self.post(Listed(look, asked_at, answered_at, channels, ages, failed), lead)
 
     def _ages(self, horizon: float) -> Mapping[str, float]:
         """Return the ages of the last messages in seconds, empty if they are unreadable."""
@@ -258,7 +255,7 @@ class Workers:
             # Unexpected, but accepted work always ends with an outcome.
             _log.exception("a repair failed: internal error")
             answer = CallAnswer(is_fault=True)
-        self._post(lead, Called(key, call.step, answer))
+        self.post(Called(key, call.step, answer), lead)
 
     def _ask(self, channel: Channel, call: MakeCall) -> CallAnswer:
         client = self._client
@@ -278,6 +275,7 @@ class Workers:
 
     def _probe(
         self,
+        lead: object,
         key: str,
         channel: Channel,
         cancel: threading.Event,
@@ -312,4 +310,4 @@ class Workers:
         seconds = self._clock.monotonic() - began
         # After a late answer of its gateway, another probe of the channel may be in progress.
         if self.probes.get(key) is cancel:
-            self.post(ProbeAnswer(key, finding, seconds, tuple(steps)))
+            self.post(ProbeAnswer(key, finding, seconds, tuple(steps)), lead)

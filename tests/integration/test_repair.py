@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconnect_hook import recorder
-from reconnect_hook.models import RepairCause
+from reconnect_hook.models import Phase, RepairCause
 from reconnect_hook.reconciler import Scheduler
 from reconnect_hook.schema import open_state
 from tests.support.simulated_world import SimulatedWorld
@@ -632,6 +633,25 @@ class TestTwoHooks:
         ]
         assert counted == [0, 1]
         assert len(world.ended()) == 1
+
+    def test_an_answer_that_comes_after_its_lead_ends_no_call_of_the_next_one(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(2, call_takes=40.0)
+        world.put(status=Status.DISCONNECTED)
+        world.alert()
+        world.run(5, until=lambda: world.in_flight > 0)
+        first, second = world.hooks
+        first.stalled_until = world.clock.monotonic() + 15
+        world.run(17)
+        second.stalled_until = inf
+        world.run(30, until=lambda: len(world.gateway.calls) > 0)
+        world.run(5)
+        row = world.row()
+        assert first.reconciler.leads
+        assert world.in_flight == 2
+        assert row is not None
+        assert row.phase is Phase.CALLING
 
 
 def test_no_fault_ends_the_loop(
