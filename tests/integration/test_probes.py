@@ -18,7 +18,7 @@ from reconnect_hook import probe_limits
 from reconnect_hook.echo import PostponedError, UnableError
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import ProbeRun
-from reconnect_hook.probe_limits import ProbeRepository
+from reconnect_hook.probe_limits import LimitReason, ProbeRepository
 from reconnect_hook.repository import add_gateways
 from reconnect_hook.schema import open_state
 from tests.support.message_logs import WrittenLog
@@ -27,7 +27,6 @@ from tests.support.threads import at_once
 from zapwatch.channels import ByName
 from zapwatch.config import parse
 from zapwatch.config.readers import ProbeKind
-from zapwatch.db import Database
 from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.channel_list import Activity
@@ -392,7 +391,8 @@ def test_the_bounds_stop_it(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(world.sent()) == 1
 
 
-def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
+@pytest.fixture
+def books(database: sa.URL) -> Iterator[list[ProbeRepository]]:
     settings = parse(
         {
             "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -403,12 +403,31 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
     ).gateways[0]
     states = [open_state(database) for _ in range(2)]
     add_gateways(states[0], ["wpp"])
-
-    def send(state: Database) -> list[bool]:
-        hook = ProbeRepository(state, "wpp", settings.probe)
-        return [hook.reserve("obra", "loja", make_token("loja")) is None for _ in range(10)]
-
-    allowed = itertools.chain(*at_once(*[partial(send, one) for one in states]))
-    assert sorted(allowed) == [False] * 15 + [True] * 5
+    yield [ProbeRepository(one, "wpp", settings.probe) for one in states]
     for one in states:
         one.close()
+
+
+def test_two_hooks_at_once_send_no_more_than_one_may(books: list[ProbeRepository]) -> None:
+    def send(book: ProbeRepository) -> list[bool]:
+        return [book.reserve("obra", "loja", make_token("loja")) is None for _ in range(10)]
+
+    allowed = itertools.chain(*at_once(*[partial(send, one) for one in books]))
+    assert sorted(allowed) == [False] * 15 + [True] * 5
+
+
+def test_an_echo_waits_for_one_that_another_hook_reserves_meanwhile(
+    books: list[ProbeRepository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 3600.0)
+    first, second = books
+
+    reserved: list[LimitReason | None] = []
+
+    def reserve_first(*event: object) -> None:
+        if str(event[2]).startswith("UPDATE") and not reserved:
+            reserved.append(first.reserve("casa", "praia", make_token("praia")))
+
+    sa.event.listen(second._database._engine, "before_cursor_execute", reserve_first)
+    assert second.reserve("obra", "loja", make_token("loja")) is LimitReason.TOO_SOON
+    assert reserved == [None]
