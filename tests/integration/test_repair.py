@@ -607,6 +607,18 @@ class TestManyChannels:
         assert [world.outcomes(name) for name in names] == [["reconnected"]] * 6
         assert sorted(about for _, about, _ in world.gateway.calls) == names
 
+    def test_a_pause_holds_for_a_channel_that_waits_for_a_worker(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(workers=1)
+        other = {"loja": "obra", "obra": "loja"}
+        for name in other:
+            world.put(name, Status.DISCONNECTED)
+            world.alert(name)
+        world.gateway.on_call = lambda _, name: world.hook.actions.pause(other[name], None)
+        world.run(100)
+        assert len(world.gateway.calls) == 1
+
 
 class TestTwoHooks:
     def test_a_repair_that_another_hook_took_over_is_counted_there(
