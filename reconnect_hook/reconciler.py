@@ -245,11 +245,9 @@ class GatewayReconciler:
     def _begin_look(self) -> None:
         """Commit the look's number before reading the list."""
         if self.given:
-            self._looking = True
-            self._workers.post(self.given)
+            self._judge(self.given)
             self.given = None
             return
-
         silences = self._workers.reads_messages
         begun = self._lead.write(partial(begin_look, name=self.name, silences=silences))
         self._renewed()

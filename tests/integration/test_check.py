@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.knobs import MISSING
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
+from reconnect_hook.check import Check
+from reconnect_hook.recorder import Recorder, RowChanges
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Fork, Program, environment, run, run_here
@@ -361,7 +364,23 @@ def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(cron: Cron) -
     assert " action=reconnect outcome=reconnected " in line
 
 
-def test_what_cannot_be_repaired_is_told_by_each_run(cron: Cron) -> None:
+def test_what_cannot_be_repaired_is_told_by_each_run(
+    cron: Cron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    judge, is_to_look = Recorder.judge, Check._is_to_look
+
+    def judge_late(*given: Any) -> RowChanges:
+        asked.clear()
+        assert asked.wait(60)
+        return judge(*given)
+
+    def ask(*given: Any) -> bool:
+        asked.set()
+        return is_to_look(*given)
+
+    monkeypatch.setattr(Recorder, "judge", judge_late)
+    monkeypatch.setattr(Check, "_is_to_look", ask)
     with SimulatorServer(SECRET, api="evolution") as server:
         Simulator(server.url).put_channel("oficial", integration="WHATSAPP-BUSINESS")
         cron.log.write("oficial", age_seconds=5 * _HOUR)
