@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import dropwhile
 
 from reconnect_hook.delivery import DeliveryCheck
-from reconnect_hook.event_log import StepKind
+from reconnect_hook.event_log import AttemptStep, StepKind
 from reconnect_hook.probe_limits import Echo, LimitReason, ProbeRepository
 from zapwatch.channels import Channel, folded
 from zapwatch.config.readers import ProbeKind, is_number
@@ -46,8 +46,8 @@ class ProbeContext:
     """The dependencies of probes.
 
     ``messages`` is a source that shows echoes, or None; ``wait`` sleeps for some seconds or raises
-    Interrupted; ``note`` records each step and its details; ``delivery`` is None if messages cannot
-    be compared.
+    Interrupted; ``steps`` are those of one probe; ``delivery`` is None if messages cannot be
+    compared.
     """
 
     client: Gateway
@@ -55,8 +55,12 @@ class ProbeContext:
     book: ProbeRepository
     settings: ProbeSettings
     wait: Callable[[float], None] = time.sleep
-    note: Callable[[StepKind, str], None] = lambda _kind, _words: None
+    steps: list[AttemptStep] = field(default_factory=list)
     delivery: DeliveryCheck | None = None
+
+    def note(self, kind: StepKind, words: str = "") -> None:
+        """Record a step of the probe and its details."""
+        self.steps.append(AttemptStep(self.book.clock.monotonic(), kind, words))
 
     def kind_of(self, channel: Channel) -> ProbeKind:
         """Return how a channel is probed; without a source of echoes, by query at most."""
@@ -300,12 +304,12 @@ class Echoes:
             listened_at = self._clock.monotonic()
             heard = self._listen_for(token)
             if token in heard.echoes:
-                self._means.note(StepKind.HEARD, "")
+                self._means.note(StepKind.HEARD)
                 return True
             if listened_at - began >= seconds:
                 break
             self._means.wait(_LISTEN_PAUSE)
-        self._means.note(StepKind.LOST, "")
+        self._means.note(StepKind.LOST)
         if sent:
             sender, receiver, sent_at = self._under_way[token]
             self.evidence.lost[sender, receiver] = sent_at

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -55,8 +55,7 @@ class EventLog:
         now = datetime.now().astimezone()
         lines = [f"{format_event(now, {**event, **self._always})}\n".encode() for event in events]
         try:
-            if lines:
-                self._append(lines)
+            self._append(lines)
         except OSError as error:
             for line in lines:
                 _log.error(
@@ -219,21 +218,21 @@ AttemptName = tuple[AttemptKind, str]
 """An attempt's kind, and its channel's key."""
 
 
+@dataclass(slots=True)
 class AttemptSteps:
     """One transaction's steps of attempts in progress; commit() adds them to those ``before``.
 
     Those of an attempt that this leader has begun begin with ASKED. Not thread-safe.
     """
 
-    def __init__(self, at: float, before: dict[AttemptName, list[AttemptStep]]) -> None:
-        self.ended: list[LoggedAttempt] = []
-        self._at = at
-        self._before = before
-        self._steps: dict[AttemptName, list[AttemptStep]] = {}
+    at: float
+    before: dict[AttemptName, list[AttemptStep]]
+    steps: dict[AttemptName, list[AttemptStep]] = field(default_factory=dict)
+    ended: list[LoggedAttempt] = field(default_factory=list)
 
     def begin(self, kind: AttemptKind, key: str, asked_by: str, since: float) -> None:
         """Begin an attempt; remaining steps of an earlier one are dropped."""
-        self._steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
+        self.steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
 
     def add(
         self,
@@ -244,9 +243,9 @@ class AttemptSteps:
         at: float | None = None,
     ) -> None:
         """Add a step, at the transaction's time or at another; ``words`` may be cut."""
-        name, before = (kind, key), self._before.get((kind, key), ())
-        steps = self._steps.setdefault(name, [*before])
-        added = AttemptStep(self._at if at is None else at, step, words[:_MOST_WORDS])
+        name, before = (kind, key), self.before.get((kind, key), ())
+        steps = self.steps.setdefault(name, [*before])
+        added = AttemptStep(self.at if at is None else at, step, words[:_MOST_WORDS])
         # A list with an unchanged status is no step.
         if step is StepKind.LISTED and steps and added[1:] == steps[-1][1:]:
             return
@@ -256,15 +255,15 @@ class AttemptSteps:
 
     def end(self, kind: AttemptKind, key: str, outcome: str, detail: str) -> None:
         """End an attempt, unless it has no steps."""
-        if (kind, key) in self._before or (kind, key) in self._steps:
+        if (kind, key) in self.before or (kind, key) in self.steps:
             self.add(kind, key, StepKind.ENDED, detail)
-            steps = tuple(self._steps[kind, key])
-            self.ended.append(LoggedAttempt(key, kind, outcome, self._at, steps))
+            steps = tuple(self.steps[kind, key])
+            self.ended.append(LoggedAttempt(key, kind, outcome, self.at, steps))
 
     def commit(self) -> None:
         """Apply the committed transaction's steps."""
-        for name, steps in self._steps.items():
+        for name, steps in self.steps.items():
             if steps[-1].kind is StepKind.ENDED:
-                self._before.pop(name, None)
+                self.before.pop(name, None)
             else:
-                self._before[name] = steps
+                self.before[name] = steps

@@ -6,7 +6,6 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import inf
-from operator import attrgetter
 from typing import Any, Self, TypeVar
 
 from zapwatch.channels import Status
@@ -234,15 +233,6 @@ class ChannelRow:
             row.deadline = now
         return row
 
-    def changes(self) -> tuple[tuple[str, Any], ...]:
-        """Return the changed columns and their values."""
-        before = self.stored or (_NOTHING,) * len(COLUMNS)
-        return tuple(
-            (name, value)
-            for name, old, value in zip(COLUMNS, before, _values(self), strict=True)
-            if old != value
-        )
-
     @property
     def is_open(self) -> bool:
         """Whether it has an intent."""
@@ -276,8 +266,6 @@ _PAST = (
 COLUMNS = tuple(one.name for one in fields(ChannelRow) if one.init)
 """The table's columns that a ChannelRow has, in this order."""
 
-_NOTHING = object()
-_values = attrgetter(*COLUMNS)
 _E = TypeVar("_E", bound=enum.StrEnum)
 
 

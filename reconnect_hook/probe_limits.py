@@ -209,17 +209,16 @@ class ProbeRepository:
             for row in rows
         ]
 
-    @transaction
     def end(
         self,
-        connection: sa.Connection,
         key: str,
         kind: ProbeKind,
         outcome: ProbeOutcome,
         suspended: Iterable[Channel] = (),
     ) -> None:
         """Record a probe's outcome, and suspend echoes of ``suspended`` until their repair."""
-        note_end(connection, self._gateway, key, kind, outcome, suspended)
+        ended = (self._gateway, key, kind, outcome, suspended)
+        self._database.transact_at(lambda connection, at: note_end(connection, at, *ended))
 
     @transaction
     def resume(self, connection: sa.Connection, keys: Collection[str]) -> None:
@@ -246,7 +245,7 @@ class ProbeRepository:
             )
             under_way = sa.select(channels.c.key).where(
                 channels.c.gateway == self._gateway,
-                channels.c.phase.not_in([str(phase) for phase in AT_REST]),
+                channels.c.phase.not_in(AT_REST),
             )
             return {*connection.scalars(lately), *connection.scalars(under_way)}
 
@@ -295,6 +294,7 @@ class ProbeRepository:
 
 def note_end(
     connection: sa.Connection,
+    at: float,
     gateway: str,
     key: str,
     kind: ProbeKind,
@@ -305,7 +305,7 @@ def note_end(
     values: dict[str, object] = {
         "probe_kind": kind,
         "probe_outcome": outcome,
-        "probe_ended_at": now(connection),
+        "probe_ended_at": at,
         "query_failed_at": None,
     }
     if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:

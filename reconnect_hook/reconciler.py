@@ -20,7 +20,6 @@ from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import (
     FAILURES,
-    LEASE_SECONDS,
     LONGEST_DUE_SECONDS,
     ROUND_SECONDS,
     GatewayRow,
@@ -40,7 +39,7 @@ from reconnect_hook.repository import (
     recheck_drops,
 )
 from reconnect_hook.scan_links import prune_links
-from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
+from reconnect_hook.workers import Called, Listed, ProbeAnswer, Workers
 from zapwatch.clock import SETTLED_SECONDS, Clock
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import GatewayError
@@ -128,20 +127,20 @@ class GatewayReconciler:
         self.leads = False
         self._workers.begin_lead()
         self._recorder.forget()
-        self._pending: list[Mail] = []
+        self._answers: list[Called | ProbeAnswer] = []
+        self._unread: Listed | None = None
         self._looking = False
         self._asked_at = -inf
         self._rests_until = -inf
-        self._is_tripped = False
+        self._gateway = GatewayRow()
         self._due_at = inf
-        self._renew_at = inf
 
     # Called by the scheduler.
 
     @property
     def is_idle(self) -> bool:
         """Whether all calls have ended and are recorded."""
-        return not (self._workers.calls or self._pending)
+        return not (self._workers.calls or self._answers)
 
     def use_list(self, listed: Listed) -> None:
         """Use a list for the first look; it was read after its look number had begun."""
@@ -181,20 +180,19 @@ class GatewayReconciler:
             return inf
         try:
             self._handle_mail()
-            if self._clock.monotonic() >= self._renew_at:
+            if self._clock.monotonic() >= self._lead.renew_at:
                 self._lead.renew()
-                self._renewed()
             if self._next_look() <= self._clock.monotonic():
                 self._begin_look()
             elif self._has_nothing_to_do():
                 self.give_back()
         except LostLeadError:
-            if self._renew_at < inf:  # else another one has taken it first
+            if self._lead.renew_at < inf:  # else another one has taken it first
                 _log.warning("another hook leads gateway %s now", self.name)
             self._forget()
         if not self.leads:
             return inf
-        return max(0.0, min(self._renew_at, self._next_look()) - self._clock.monotonic())
+        return max(0.0, min(self._lead.renew_at, self._next_look()) - self._clock.monotonic())
 
     def _soonest(self, moments: Iterable[float | None], at: float) -> float:
         """Return the first of these times of the database's clock, which shows ``at``; or inf."""
@@ -213,9 +211,6 @@ class GatewayReconciler:
         self._lead.take(gateway)
         self.leads = True
         return True
-
-    def _renewed(self) -> None:
-        self._renew_at = self._clock.monotonic() + LEASE_SECONDS / 3
 
     def _has_nothing_to_do(self) -> bool:
         workers = self._workers
@@ -236,7 +231,7 @@ class GatewayReconciler:
         if self.given:
             return self._rests_until
         pause = self._list_pause
-        if self._is_tripped and self._workers.calls:
+        if self._workers.calls and self._gateway.is_tripped:
             pause = max(pause, ROUND_SECONDS)  # nothing else is called before the trial has ended
         return max(self._due_at, self._answered_at + pause, self._rests_until)
 
@@ -250,7 +245,6 @@ class GatewayReconciler:
             return
         silences = self._workers.reads_messages
         begun = self._lead.write(partial(begin_look, name=self.name, silences=silences))
-        self._renewed()
         if begun is not None:
             look, silent = begun
             horizon = None if silent is None else min(silent + ROUND_SECONDS + 1, _LONGEST_HORIZON)
@@ -260,15 +254,17 @@ class GatewayReconciler:
 
     def _handle_mail(self) -> None:
         """Handle mail; unstored answers remain for the next step."""
-        self._pending += self._workers.take_mail()
-        answers = [one for one in self._pending if not isinstance(one, Listed)]
-        if answers:
-            self._record(answers)
-        lists = [one for one in self._pending if isinstance(one, Listed)]
-        self._pending = [*lists]
-        for one in lists:
-            self._judge(one)
-            self._pending.remove(one)
+        for one in self._workers.take_mail():
+            if isinstance(one, Listed):
+                self._unread = one
+            else:
+                self._answers.append(one)
+        if self._answers:
+            self._record(self._answers)
+            self._answers = []
+        if self._unread is not None:
+            self._judge(self._unread)
+            self._unread = None
 
     def _judge(self, listed: Listed) -> None:
         self._asked_at = listed.asked_at
@@ -300,9 +296,8 @@ class GatewayReconciler:
         """Commit changes, count finished repairs and probes, and start claimed work."""
         changes = self._lead.write(work)
         self._recorder.committed(changes)
-        self._renewed()
         gateway, at = changes.gateway, changes.at
-        self._is_tripped = gateway.is_tripped
+        self._gateway = gateway
         if gateway != changes.before:
             rest = (gateway.rests_until or at) - at if gateway.rests(at) else 0.0
             self._rests_until = self._clock.monotonic() + rest
@@ -346,6 +341,8 @@ class Scheduler:
         self._ending: dict[GatewayReconciler, float] = {}
         self._ended = threading.Condition(self._lock)
         self._wanted = threading.Event()
+        self.notify = self._wanted.set
+        """Step soon: mail has arrived."""
         self._stopped = False
         self._alerted = True
         self._polled_at = -inf
@@ -370,10 +367,6 @@ class Scheduler:
     def wake(self) -> None:
         """Poll soon: a row was raised."""
         self._alerted = True
-        self._wanted.set()
-
-    def notify(self) -> None:
-        """Step soon: mail has arrived."""
         self._wanted.set()
 
     def remove(self, reconcilers: Collection[GatewayReconciler], seconds: float) -> None:

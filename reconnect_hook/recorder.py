@@ -199,10 +199,10 @@ class Recorder:
         ``keys`` are those that remain of a look, None at its begin.
         """
         changes = self._begin_changes(connection, gateway, at)
-        changes.gateway = gateway.after_list(at)
         keys = read_open_keys(connection, self._name) if keys is None else keys
         chunk, changes.remaining = keys[:_JUDGED_AT_ONCE], keys[_JUDGED_AT_ONCE:]
         changes.rows = read_rows(connection, self._name, chunk, at, lock=True)
+        changes.gateway = gateway.after_list(at)
         # Drop this transaction's own entries if it is being retried after a conflict.
         self.ready = [one for one in self.ready if one.row.key not in changes.rows]
         for key in chunk:
@@ -536,7 +536,8 @@ class Recorder:
         self, changes: RowChanges, row: ChannelRow, finding: Finding, seconds: float
     ) -> None:
         kind, outcome, suspended = finding.kind, finding.outcome, finding.suspended
-        note_end(changes.connection, self._name, row.key, kind, outcome, suspended)
+        ended = (row.key, kind, outcome, suspended)
+        note_end(changes.connection, changes.at, self._name, *ended)
         changes.probes.append((row.channel, finding, seconds))
         if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
             row.suspended = False
@@ -574,7 +575,8 @@ class Recorder:
         store_changes(self._name, changes)
         if self._policy.audits:
             self._want_audits(changes)
-        self._events.write_all(lines)
+        if lines:
+            self._events.write_all(lines)
 
     def _want_audits(self, changes: RowChanges) -> None:
         """Queue audits of channels that recovered, or stay silent although reconnected."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import inf
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -37,6 +38,7 @@ from zapwatch.db import Database, add_missing, delete_chunk, now, now_column, up
 
 _T = TypeVar("_T")
 
+_values = attrgetter(*COLUMNS)
 _CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
 _UNKNOWN_SECONDS = 86400.0  # for records of channels that no gateway lists
@@ -286,12 +288,14 @@ class Lead:
         self._holder = uuid.uuid4().hex
         self.epoch = 0
         """The number of this lead."""
+        self.renew_at = inf
+        """When the lease needs a write, by the monotonic clock; infinite before the first."""
         # What the gateway's row still holds unless another hook has taken or renewed the lead.
         self._before: Mapping[str, Any] = {"epoch": None}
 
     def take(self, seen: GatewayRow) -> None:
         """Let the next write() take the lead of a gateway that was ``seen`` without a leader."""
-        self.epoch = seen.epoch + 1
+        self.epoch, self.renew_at = seen.epoch + 1, inf
         columns = ("epoch", "holder", "lease_until")
         self._before = {column: getattr(seen, column) for column in columns}
 
@@ -316,6 +320,7 @@ class Lead:
 
         result = self._database.transact_at(fenced)
         self._before = mine
+        self.renew_at = self._database.clock.monotonic() + LEASE_SECONDS / 3
         return result
 
     def renew(self) -> None:
@@ -328,7 +333,7 @@ class Lead:
         def work(connection: sa.Connection, seen: GatewayRow, at: float) -> None:
             of_gateway = sa.update(gateway).where(gateway.c.gateway == self._name)
             connection.execute(of_gateway.values(holder=None, lease_until=None))
-            in_hand = channel.c.phase.in_([str(phase) for phase in IN_HAND])
+            in_hand = channel.c.phase.in_(IN_HAND)
             mine = (channel.c.gateway == self._name, channel.c.epoch == seen.epoch)
             connection.execute(sa.update(channel).where(*mine, in_hand).values(next_at=at))
 
@@ -359,7 +364,7 @@ def begin_look(
 
 _SILENT = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
 _BEGAN = sa.case(
-    (channel.c.phase.in_([str(phase) for phase in AT_REST]), channel.c.since),
+    (channel.c.phase.in_(AT_REST), channel.c.since),
     else_=channel.c.asked_at,
 )
 _OLDEST_SILENCE = sa.select(sa.func.min(_BEGAN)).where(
@@ -409,11 +414,17 @@ def store_rows(connection: sa.Connection, name: str, rows: Iterable[ChannelRow])
     """Store changes of locked rows; rows with equal changes share one statement."""
     alike: dict[tuple[tuple[str, Any], ...], list[str]] = {}
     for row in rows:
-        changes = row.changes()
+        changes = _changes(row)
         if changes:
             alike.setdefault(changes, []).append(row.key)
     for changes, keys in alike.items():
         _of_each(connection, sa.update(channel).values(dict(changes)), name, keys)
+
+
+def _changes(row: ChannelRow) -> tuple[tuple[str, Any], ...]:
+    """Return the changed columns and their values."""
+    columns = zip(COLUMNS, row.stored, _values(row), strict=True)
+    return tuple((name, value) for name, old, value in columns if old != value)
 
 
 def append_attempts(

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 
 from reconnect_hook.decision import CallAnswer, MakeCall
 from reconnect_hook.echo import Interrupted, PostponedError, ProbeContext, UnableError
-from reconnect_hook.event_log import AttemptStep, StepKind
+from reconnect_hook.event_log import AttemptStep
 from reconnect_hook.models import Step
 from reconnect_hook.probe import Finding, ProbeRun
 from zapwatch.channels import ByName, Channel, Status, channel_key, known_numbers
@@ -169,7 +169,7 @@ class Workers:
             mail.append(one)
         return mail
 
-    def post(self, mail: Mail, lead: object = None) -> None:
+    def _post(self, mail: Mail, lead: object = None) -> None:
         """Add mail of this or an earlier ``lead``, and wake the loop."""
         self._mail.append((lead or self._lead, mail))
         self._wake()
@@ -199,14 +199,14 @@ class Workers:
         """Make a call; without a thread, post an empty answer."""
         self.calls.add(key)
         if not self._begin(partial(self._call, self._lead, key, channel, call)):
-            self.post(Called(key, call.step, None))
+            self._post(Called(key, call.step, None))
 
     def start_probe(self, key: str, channel: Channel, *, proof: bool, query_failed: bool) -> None:
         """Probe a channel; see ProbeRun for ``query_failed``; ``proof``: after a repair."""
         cancel = self.probes[key] = threading.Event()
         run = partial(self._probe, self._lead, key, channel, cancel, proof, query_failed)
         if not self._begin(run):
-            self.post(ProbeAnswer(key, Interrupted(), 0.0))
+            self._post(ProbeAnswer(key, Interrupted(), 0.0))
 
     def _begin(self, work: Callable[[], None]) -> bool:
         try:
@@ -234,7 +234,7 @@ class Workers:
             failed = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "internal error")
         answered_at = self._clock.monotonic()
         ages = {} if horizon is None or failed else self._ages(horizon)
-        self.post(Listed(look, asked_at, answered_at, channels, ages, failed), lead)
+        self._post(Listed(look, asked_at, answered_at, channels, ages, failed), lead)
 
     def _ages(self, horizon: float) -> Mapping[str, float]:
         """Return the ages of the last messages in seconds, empty if they are unreadable."""
@@ -255,7 +255,7 @@ class Workers:
             # Unexpected, but accepted work always ends with an outcome.
             _log.exception("a repair failed: internal error")
             answer = CallAnswer(is_fault=True)
-        self.post(Called(key, call.step, answer), lead)
+        self._post(Called(key, call.step, answer), lead)
 
     def _ask(self, channel: Channel, call: MakeCall) -> CallAnswer:
         client = self._client
@@ -288,12 +288,7 @@ class Workers:
             if self._clock.wait(cancel, seconds):
                 raise Interrupted
 
-        steps: list[AttemptStep] = []
-
-        def note(kind: StepKind, words: str) -> None:
-            steps.append(AttemptStep(self._clock.monotonic(), kind, words))
-
-        context = replace(self._probing, wait=wait, note=note)
+        context = replace(self._probing, wait=wait, steps=[])
         finding: Finding | Exception
         try:
             run = ProbeRun(
@@ -310,4 +305,4 @@ class Workers:
         seconds = self._clock.monotonic() - began
         # After a late answer of its gateway, another probe of the channel may be in progress.
         if self.probes.get(key) is cancel:
-            self.post(ProbeAnswer(key, finding, seconds, tuple(steps)), lead)
+            self._post(ProbeAnswer(key, finding, seconds, tuple(context.steps)), lead)

@@ -145,8 +145,10 @@ def parse_list(answer: GatewayResponse) -> ChannelList:
 
 
 def _parse_channel(entry: Any) -> Channel | None:
+    if not isinstance(entry, dict):
+        return None
     for name in ("id", "name", "channel_id"):
-        channel_id = object_at(entry).get(name)
+        channel_id = entry.get(name)
         if isinstance(channel_id, int) and not isinstance(channel_id, bool):
             channel_id = str(channel_id)
         if isinstance(channel_id, str) and channel_id.strip():

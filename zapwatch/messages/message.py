@@ -34,18 +34,15 @@ TOKEN_LENGTH = len(MARK) + 8 + 1 + 16
 MOST_BYTES = 65536
 """Limit of an echo's payload; larger payloads, which may have 16 MB of media, are not searched."""
 
-_TOKEN = re.compile(rf"{MARK}([0-9a-f]{{8}})-[0-9a-f]{{16}}")
-_TOKEN_IN_BYTES = re.compile(_TOKEN.pattern.encode())
+TOKEN = re.compile(rf"{MARK}([0-9a-f]{{8}})-[0-9a-f]{{16}}")
+"""A token, with the hash of its receiver."""
+
+_TOKEN_IN_BYTES = re.compile(TOKEN.pattern.encode())
 
 
 def make_token(receiver: str) -> str:
     """Return a new token for an echo to the channel ``receiver`` (an id or a key)."""
     return f"{MARK}{_short(receiver)}-{secrets.token_hex(8)}"
-
-
-def is_token(text: str) -> bool:
-    """Whether the whole text is a token."""
-    return _TOKEN.fullmatch(text) is not None
 
 
 def find_token(payload: bytes) -> str | None:
@@ -58,7 +55,7 @@ def find_token(payload: bytes) -> str | None:
 
 def is_for(token: str, key: str) -> bool:
     """Whether the receiver of an echo with this token is the channel ``key``."""
-    found = _TOKEN.fullmatch(token)
+    found = TOKEN.fullmatch(token)
     return found is not None and found[1] == _short(key)
 
 

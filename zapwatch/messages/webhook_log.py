@@ -33,6 +33,7 @@ from zapwatch.messages.message import (
     CIPHERTEXT,
     MARK,
     MOST_BYTES,
+    TOKEN,
     TOKEN_LENGTH,
     Direction,
     EventMessage,
@@ -40,7 +41,6 @@ from zapwatch.messages.message import (
     bare_id,
     find_token,
     is_for,
-    is_token,
     is_untaken,
 )
 
@@ -607,7 +607,7 @@ def _row(names: Names, found: Sequence[Any]) -> Row:
     key = names.key_of(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
     # SQLite returns a payload that is no text as bytes.
-    if not isinstance(echo, str) or not is_token(echo):
+    if not isinstance(echo, str) or not TOKEN.fullmatch(echo):
         echo = None
     # An echo to the sender's own number may be reported only once, before it is sent.
     heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
