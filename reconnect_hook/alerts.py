@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any
 
 from reconnect_hook.models import (
+    PROBE_CAUSES,
     ROUND_SECONDS,
+    SILENCES,
     STALE_SECONDS,
     AskedBy,
     Backoff,
@@ -168,7 +170,7 @@ def _outage(entry: Any, status: AlertStatus) -> Outage | None:
     is_known = name in _OUTAGES if reason is None else is_usable_id(channel)
     if not is_known:
         return None
-    silent = reason is not None and reason.is_silence
+    silent = reason in SILENCES
     try:
         return Outage(channel, datetime.fromisoformat(entry["startsAt"]).timestamp(), silent)
     except (TypeError, KeyError, ValueError, OverflowError):
@@ -323,7 +325,7 @@ def admit(
 
     if status is not AlertStatus.FIRING:
         return _admit_resolved(row, target, now, raised(Intent.RECHECK, now))
-    if target.reason.is_probe:
+    if target.reason in PROBE_CAUSES:
         if row is not None and row.is_open:
             return Disposition.COALESCED, None
         return Disposition.ACCEPTED, raised(Intent.PROBE, now)
@@ -354,7 +356,7 @@ def _admit_resolved(
     Alerts also resolve when the list fails or the exporter restarts, and a silence alert when the
     session drops: only the gateway's list shows whether the channel is back.
     """
-    if row is None or not row.listed or target.reason.is_probe:
+    if row is None or not row.listed or target.reason in PROBE_CAUSES:
         return Disposition.IGNORED, None
     if not row.is_open or row.intent is Intent.PROBE:
         return Disposition.ACCEPTED, recheck if row.has_episode else None

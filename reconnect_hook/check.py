@@ -16,6 +16,7 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import (
     FAILURES,
     RECOVERIES,
+    SILENCES,
     AskedBy,
     Backoff,
     ChannelRow,
@@ -107,7 +108,7 @@ class Check:
         if self._controller is None:
             by_id = {channel.id: channel for channel in channels}
             for target in wanted:
-                silent = target.reason.is_silence
+                silent = target.reason in SILENCES
                 call = self._client.planned_call(by_id[target.channel], silent=silent)
                 self._print(f"{target.channel}: {target.reason}; would call {call}")
             return

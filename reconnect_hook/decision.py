@@ -12,6 +12,7 @@ from reconnect_hook.models import (
     LONGEST_DUE_SECONDS,
     RECOVERIES,
     ROUND_SECONDS,
+    SILENCES,
     STALE_SECONDS,
     Action,
     AskedBy,
@@ -174,7 +175,7 @@ def decide(
         return _decide_restarting(row, channel, now)
     if phase is not Phase.IDLE:
         return _decide_called(row, phase, seen, channel, policy, now)
-    wants_call = row.cause.is_silence or _is_by_hand(row) or not channel.connected
+    wants_call = row.cause in SILENCES or _is_by_hand(row) or not channel.connected
     if row.intent >= Intent.REPAIR and not channel.repairable and wants_call:
         detail = "this gateway has no session of it that could be reconnected"
         return End(Outcome.FAILED, channel.status, detail, Action.NONE, retries=False)
@@ -278,8 +279,8 @@ def _decide_proof(
     # One more second, since the log's times are truncated to seconds.
     if seen.age is not None and seen.age <= now - (row.asked_at or called_at) + 1:
         return reconnected
-    probes = policy.probe_kind(channel) is not ProbeKind.OFF and not row.is_paused(now)
-    if probes and not row.tries and now >= called_at + min(_PROVE_AFTER, policy.verify_seconds):
+    waits = row.tries or now < called_at + min(_PROVE_AFTER, policy.verify_seconds)
+    if not (waits or row.is_paused(now)) and policy.probe_kind(channel) is not ProbeKind.OFF:
         return Probe(proof=True)
     if not _is_over(row, now):
         return Wait()
@@ -310,10 +311,10 @@ def _decide_connected(
     if row.intent is Intent.PROBE:
         return _decide_probe(row, seen, channel, policy, now)
     if _is_by_hand(row):
-        call = MakeCall(Step.RECONNECT, silent=row.cause.is_silence)
+        call = MakeCall(Step.RECONNECT, silent=row.cause in SILENCES)
         return _call_or_wait(row, gateway, policy, now, call, channel.status)
     recovered = End(Outcome.RECOVERED, channel.status, action=Action.NONE)
-    if row.intent is Intent.RECHECK or not row.cause.is_silence:
+    if row.intent is Intent.RECHECK or row.cause not in SILENCES:
         stale_until = (row.seen_at or 0.0) + STALE_SECONDS
         if row.has_episode or not (row.intent is Intent.RECHECK or _is_stale(row, policy)):
             return recovered
@@ -351,12 +352,12 @@ def _is_just_reconnected(row: ChannelRow, channel: Channel, policy: Policy, now:
     Until its gateway receives a message, a channel with a broken delivery looks like a quiet one,
     and a further reconnection would not help.
     """
-    if policy.probe_kind(channel) not in _COMPARING or row.probe_outcome != ProbeOutcome.PASSED:
-        return False
     if row.asked_at is None or row.called_at is None or row.probe_ended_at is None:
         return False
-    is_new = now < row.called_at + policy.silence_threshold(channel)
-    return is_new and row.probe_ended_at >= row.asked_at
+    passed = row.probe_outcome == ProbeOutcome.PASSED and row.probe_ended_at >= row.asked_at
+    if not passed or policy.probe_kind(channel) not in _COMPARING:
+        return False
+    return now < row.called_at + policy.silence_threshold(channel)
 
 
 def _is_stale(row: ChannelRow, policy: Policy) -> bool:

@@ -20,24 +20,17 @@ class RepairCause(enum.StrEnum):
     MANUAL = "manual"
     PROBE_FAILED = "probe_failed"
     ECHO_LOST = "echo_lost"
-    # The next two only probe the channel.
     SUSPECT = "suspect"
     ASKED = "asked"
 
-    @property
-    def is_probe(self) -> bool:
-        """Whether it asks for a probe only."""
-        return self in {RepairCause.SUSPECT, RepairCause.ASKED}
 
-    @property
-    def is_silence(self) -> bool:
-        """Whether the gateway may still list the channel as connected."""
-        return self in _SILENCES
+PROBE_CAUSES = frozenset({RepairCause.SUSPECT, RepairCause.ASKED})
+"""Causes that ask for a probe only."""
 
-
-_SILENCES = frozenset(
+SILENCES = frozenset(
     {RepairCause.SILENT, RepairCause.NEVER_HEARD, RepairCause.PROBE_FAILED, RepairCause.ECHO_LOST}
 )
+"""Causes with which the gateway may still list the channel as connected."""
 
 
 class Intent(enum.IntEnum):
@@ -206,7 +199,7 @@ class ChannelRow:
     probe_ended_at: float | None = None
     suspended: bool = False
     stored: Sequence[Any] = field(default=(), init=False, repr=False, compare=False)
-    """The stored values in the order of COLUMNS; empty if unknown."""
+    """The stored values in the order of COLUMNS."""
 
     @classmethod
     def load(cls, values: Sequence[Any], now: float = inf) -> Self:
@@ -416,4 +409,4 @@ def escalates(before: RepairCause | None, cause: RepairCause) -> bool:
 
     The reverse does not count: a late notification may say "silent" long after the drop.
     """
-    return cause is RepairCause.DISCONNECTED and before is not None and before.is_silence
+    return cause is RepairCause.DISCONNECTED and before in SILENCES

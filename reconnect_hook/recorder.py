@@ -53,6 +53,7 @@ from reconnect_hook.models import (
     LEASE_SECONDS,
     RECOVERIES,
     ROUND_SECONDS,
+    SILENCES,
     Action,
     AskedBy,
     ChannelRow,
@@ -582,7 +583,7 @@ class Recorder:
         """Queue audits of channels that recovered, or stay silent although reconnected."""
         threshold = self._policy.silence_threshold
         wishes = [
-            wish_after(one.channel, one.accepted_at, threshold if one.cause.is_silence else None)
+            wish_after(one.channel, one.accepted_at, threshold if one.cause in SILENCES else None)
             for one in changes.entries
             if one.listed and one.outcome in {*RECOVERIES, Outcome.REQUESTED}
         ]

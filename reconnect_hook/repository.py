@@ -19,6 +19,8 @@ from reconnect_hook.models import (
     COLUMNS,
     IN_HAND,
     LEASE_SECONDS,
+    PROBE_CAUSES,
+    SILENCES,
     AskedBy,
     ChannelRow,
     GatewayRow,
@@ -44,7 +46,6 @@ _HISTORY_SECONDS = 90 * 86400.0
 _UNKNOWN_SECONDS = 86400.0  # for records of channels that no gateway lists
 _MISSED_SECONDS = 30 * 86400.0
 _PRUNE_CHUNK = 1000  # channels, and attempts of one, read to find the excess ones
-_SILENCES = [str(cause) for cause in RepairCause if cause.is_silence]
 
 
 # Rows.
@@ -246,7 +247,7 @@ def _raise_values(new: Any) -> list[tuple[str, Any]]:
     old = channel.c
     more = new.intent > old.intent
     # Literals, since the statement's parameters are per row.
-    was_silent = sa.or_(*(old.cause == _constant(cause) for cause in _SILENCES))
+    was_silent = sa.or_(*(old.cause == _constant(cause) for cause in SILENCES))
     dropped = (new.cause == _constant(RepairCause.DISCONNECTED)) & was_silent
     at_rest = sa.or_(*(old.phase == _constant(phase) for phase in AT_REST))
     sooner = old.next_at.is_(None) | (new.next_at < old.next_at)
@@ -362,13 +363,12 @@ def begin_look(
     return look, None if since is None else max(0.0, at - since)
 
 
-_SILENT = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
 _BEGAN = sa.case(
     (channel.c.phase.in_(AT_REST), channel.c.since),
     else_=channel.c.asked_at,
 )
 _OLDEST_SILENCE = sa.select(sa.func.min(_BEGAN)).where(
-    _OF_GATEWAY, _IS_OPEN, channel.c.cause.in_(_SILENT)
+    _OF_GATEWAY, _IS_OPEN, channel.c.cause.in_(SILENCES | PROBE_CAUSES)
 )
 
 

@@ -19,6 +19,7 @@ from reconnect_hook.alerts import AlertWriter
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult, AuditWish
 from reconnect_hook.models import (
+    COLUMNS,
     LEASE_SECONDS,
     LONGEST_DUE_SECONDS,
     AskedBy,
@@ -196,8 +197,8 @@ def test_raises_in_any_order_want_the_same(state: Database, first: int) -> None:
             key = f"loja{number}"
             row = ChannelRow(key, "Loja", **(before or {}))
             if before is not None:
-                connection.execute(sa.insert(channel).values(gateway=GATEWAY, key=key, channel=""))
-                store_rows(connection, GATEWAY, [row])
+                values = {name: getattr(row, name) for name in COLUMNS}
+                connection.execute(sa.insert(channel).values(gateway=GATEWAY, **values))
             for one in order:
                 raised = replace(one, key=key)
                 raise_intents(connection, GATEWAY, [raised])

@@ -28,6 +28,7 @@ from reconnect_hook.decision import (
     decide,
 )
 from reconnect_hook.models import (
+    PROBE_CAUSES,
     Action,
     AskedBy,
     Backoff,
@@ -363,7 +364,7 @@ def _all_rows() -> Any:
     )
     intents = (Intent.PROBE, Intent.RECHECK, Intent.REPAIR, Intent.FORCE)
     for phase, intent, cause, epoch in itertools.product(Phase, intents, causes, (2, 3)):
-        if cause.is_probe != (intent is Intent.PROBE) and intent is not Intent.RECHECK:
+        if (cause in PROBE_CAUSES) != (intent is Intent.PROBE) and intent is not Intent.RECHECK:
             continue
         flags = itertools.product((False, True), repeat=4)
         for deadline, (restarting, paused, episode, was_called) in itertools.product(

@@ -96,7 +96,7 @@ class WrapperGateway(Gateway):
         with self._operation(Operation.SEND, hide=(number, text)) as calls:
             body = {"channel": channel.id, "to": number, "text": text}
             sent = calls.post("/api/messages", body).json_object()
-            ids = (sent.get(name) for name in ("id", "messageId", "message_id"))
+            ids = [sent.get(name) for name in ("id", "messageId", "message_id")]
             return next((i for i in ids if isinstance(i, str) and i), None)
 
     @classmethod
