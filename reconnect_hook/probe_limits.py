@@ -257,7 +257,7 @@ class ProbeRepository:
                 .where(echoes.c.gateway == self._gateway, echoes.c.sent_at > now(connection) - _DAY)
                 .group_by(echoes.c.sender)
             )
-            counts: dict[str, int] = dict(connection.execute(sent).tuples().all())
+            counts = {row[0]: row[1] for row in connection.execute(sent)}
             return self._suspended(connection), counts
 
     def last(self, key: str) -> Probed | None:

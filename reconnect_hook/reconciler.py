@@ -243,8 +243,8 @@ class GatewayReconciler:
             self._judge(self.given)
             self.given = None
             return
-        silences = self._workers.reads_messages
-        begun = self._lead.write(partial(begin_look, name=self.name, silences=silences))
+        begin = partial(begin_look, name=self.name, silences=self._workers.reads_messages)
+        begun = self._lead.write(begin, begins_look=True)
         if begun is not None:
             look, silent = begun
             horizon = None if silent is None else min(silent + ROUND_SECONDS + 1, _LONGEST_HORIZON)
@@ -296,14 +296,9 @@ class GatewayReconciler:
         """Commit changes, count finished repairs and probes, and start claimed work."""
         changes = self._lead.write(work)
         self._recorder.committed(changes)
-        gateway, at = changes.gateway, changes.at
-        self._gateway = gateway
-        if gateway != changes.before:
-            rest = (gateway.rests_until or at) - at if gateway.rests(at) else 0.0
-            self._rests_until = self._clock.monotonic() + rest
-            if rest:
-                # Another hook, which may reach the gateway, gets the lead first.
-                self._lead_not_before = self._rests_until + RETRY_SECONDS
+        at, self._gateway = changes.at, changes.gateway
+        if changes.gateway != changes.before:
+            self._note_circuit(changes.before, changes.gateway, at)
         due = [row.next_at for row in changes.rows.values()]
         due += [raised.next_at for raised in changes.raises]
         self._due_at = min(self._due_at, self._soonest(due, at))
@@ -319,6 +314,21 @@ class GatewayReconciler:
         for one in changes.claimed:
             self._start(one, at)
         return changes
+
+    def _note_circuit(self, before: GatewayRow, after: GatewayRow, at: float) -> None:
+        rest = (after.rests_until or at) - at if after.rests(at) else 0.0
+        self._rests_until = self._clock.monotonic() + rest
+        if rest:
+            # Another hook, which may reach the gateway, gets the lead first.
+            self._lead_not_before = self._rests_until + RETRY_SECONDS
+            _log.warning(
+                "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
+                self.name,
+                after.failures,
+                rest,
+            )
+        elif before.is_tripped and not after.is_tripped:
+            _log.warning("gateway %s answers again", self.name)
 
     def _start(self, one: Ready, at: float) -> None:
         key, decision = one.row.key, one.decision

@@ -147,8 +147,6 @@ class Recorder:
 
     def committed(self, changes: RowChanges) -> None:
         """Apply a committed transaction's steps, claims and ends of repairs."""
-        if changes.gateway != changes.before:
-            self._tell_circuit(changes.before, changes.gateway, changes.at)
         changes.attempts.commit()
         for entry in changes.entries:
             self._began.pop(entry.key, None)
@@ -157,17 +155,6 @@ class Recorder:
                 self._probe_began[one.row.key] = self._clock.monotonic()
         if changes.taken:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
-
-    def _tell_circuit(self, before: GatewayRow, after: GatewayRow, at: float) -> None:
-        if after.rests(at):
-            _log.warning(
-                "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
-                self._name,
-                after.failures,
-                (after.rests_until or at) - at,
-            )
-        elif before.is_tripped and not after.is_tripped:
-            _log.warning("gateway %s answers again", self._name)
 
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float

@@ -300,12 +300,18 @@ class Lead:
         columns = ("epoch", "holder", "lease_until")
         self._before = {column: getattr(seen, column) for column in columns}
 
-    def write(self, work: Callable[[sa.Connection, GatewayRow, float], _T]) -> _T:
+    def write(
+        self,
+        work: Callable[[sa.Connection, GatewayRow, float], _T],
+        *,
+        begins_look: bool = False,
+    ) -> _T:
         """Return the result of ``work``, run in a fenced transaction.
 
         It receives the connection, the gateway's row, and the time by the database's clock.
+        ``begins_look``: the row's number of looks is a new one.
         """
-        mine = {"epoch": self.epoch, "holder": self._holder}
+        mine: dict[str, Any] = {"epoch": self.epoch, "holder": self._holder}
 
         def fenced(connection: sa.Connection, at: float) -> _T:
             # The commit of the write before may not have been confirmed.
@@ -315,6 +321,8 @@ class Lead:
             )
             lead = sa.update(gateway).where(gateway.c.gateway == self._name, sa.or_(*states))
             lease = {**mine, "lease_until": at + LEASE_SECONDS}
+            if begins_look:
+                lease["look"] = gateway.c.look + 1
             if connection.execute(lead.values(lease)).rowcount != 1:
                 raise LostLeadError
             return work(connection, read_gateway(connection, self._name, at), at)
@@ -343,7 +351,7 @@ class Lead:
 
 
 def next_look(connection: sa.Connection, name: str) -> int:
-    """Increase the number of looks, before a list is read; return it."""
+    """Increase the number of looks without a lead, before a list is read; return it."""
     mine = gateway.c.gateway == name
     connection.execute(sa.update(gateway).where(mine).values(look=gateway.c.look + 1))
     return connection.scalar(sa.select(gateway.c.look).where(mine)) or 0
@@ -352,15 +360,14 @@ def next_look(connection: sa.Connection, name: str) -> int:
 def begin_look(
     connection: sa.Connection, seen: GatewayRow, at: float, *, name: str, silences: bool
 ) -> tuple[int, float | None] | None:
-    """Return next_look() and, if ``silences`` are read, the age of the oldest open one in seconds.
+    """Return the look's number and, if ``silences`` are read, the age of the oldest in seconds.
 
     None if the circuit is open, by a clock that was set back.
     """
     if seen.rests(at):
         return None
-    look = next_look(connection, name)
     since = connection.scalar(_OLDEST_SILENCE, {"of_gateway": name}) if silences else None
-    return look, None if since is None else max(0.0, at - since)
+    return seen.look, None if since is None else max(0.0, at - since)
 
 
 _BEGAN = sa.case(

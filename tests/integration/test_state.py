@@ -233,7 +233,7 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
     lead = Lead(state, GATEWAY)
     lead.take(_gateway(state))
     for number in range(5):
-        lead.write(partial(begin_look, name=GATEWAY, silences=False))
+        lead.write(partial(begin_look, name=GATEWAY, silences=False), begins_look=True)
 
         def end(connection: sa.Connection, seen: GatewayRow, _at: float) -> list[str]:
             rows = open_rows(connection, GATEWAY, lock=True)
