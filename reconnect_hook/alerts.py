@@ -143,38 +143,29 @@ def _entries(body: bytes) -> list[Any]:
 
 def _alert(entry: Any, gateways: Collection[str]) -> Alert:
     status = _status(entry)
-    gateway = _text(entry, "labels", "gateway")
-    channel = _text(entry, "labels", "channel")
-    remediation = _text(entry, "labels", "remediation")
-    if (
-        status is AlertStatus.INVALID
-        or remediation not in {"reconnect", "probe"}
-        or gateway not in gateways
-        or not is_usable_id(channel)
-    ):
-        return Alert(status, None, gateway, _outage(entry, status) if gateway in gateways else None)
-    # A repair by an operator's own rule counts as manual.
-    reason = _REASONS.get(_text(entry, "labels", "alertname"), RepairCause.MANUAL)
+    labels = ("gateway", "channel", "remediation", "alertname")
+    gateway, channel, remediation, name = (_text(entry, "labels", label) for label in labels)
+    if gateway not in gateways:
+        return Alert(status, None, gateway)
+    cause, is_usable = _REASONS.get(name), is_usable_id(channel)
+    outage = None
+    if status is AlertStatus.RESOLVED and (name in _OUTAGES if cause is None else is_usable):
+        outage = _outage(entry, cause, channel)
+    if status is AlertStatus.INVALID or remediation not in {"reconnect", "probe"} or not is_usable:
+        return Alert(status, None, gateway, outage)
     if remediation == "probe":
-        reason = RepairCause.SUSPECT
-    return Alert(status, Target(channel, reason), gateway, _outage(entry, status))
+        cause = RepairCause.SUSPECT
+    # A repair by an operator's own rule counts as manual.
+    return Alert(status, Target(channel, cause or RepairCause.MANUAL), gateway, outage)
 
 
-def _outage(entry: Any, status: AlertStatus) -> Outage | None:
-    """Return the outage that a resolved alert ends, or None."""
-    if status is not AlertStatus.RESOLVED:
-        return None
-    name = _text(entry, "labels", "alertname")
-    reason = _REASONS.get(name)
-    channel = "" if reason is None else _text(entry, "labels", "channel")
-    is_known = name in _OUTAGES if reason is None else is_usable_id(channel)
-    if not is_known:
-        return None
-    silent = reason in SILENCES
+def _outage(entry: Any, cause: RepairCause | None, channel: str) -> Outage | None:
+    """Return the outage that a resolved alert ends; None if it does not show its start."""
     try:
-        return Outage(channel, datetime.fromisoformat(entry["startsAt"]).timestamp(), silent)
+        noticed_at = datetime.fromisoformat(entry["startsAt"]).timestamp()
     except (TypeError, KeyError, ValueError, OverflowError):
         return None
+    return Outage(channel if cause else "", noticed_at, cause in SILENCES)
 
 
 def _status(entry: Any) -> AlertStatus:

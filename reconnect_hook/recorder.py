@@ -147,7 +147,6 @@ class Recorder:
 
     def committed(self, changes: RowChanges) -> None:
         """Apply a committed transaction's steps, claims and ends of repairs."""
-        changes.attempts.commit()
         for entry in changes.entries:
             self._began.pop(entry.key, None)
         for one in changes.claimed:
@@ -155,6 +154,7 @@ class Recorder:
                 self._probe_began[one.row.key] = self._clock.monotonic()
         if changes.taken:
             self.ready = [one for one in self.ready if one.row.key not in changes.taken]
+        changes.attempts.commit()
 
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
