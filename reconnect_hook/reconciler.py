@@ -102,8 +102,6 @@ class GatewayReconciler:
         """Why the last list failed, None if it did not."""
         self.listed: Listed | None = None
         """The last list that did not fail."""
-        self.given: Listed | None = None
-        """The list of use_list(), until it is evaluated."""
         self.leads = False
         """Whether this hook last knew itself to be the leader."""
         self.warns = True
@@ -127,6 +125,8 @@ class GatewayReconciler:
         self.leads = False
         self._workers.begin_lead()
         self._recorder.forget()
+        self.given: Listed | None = None
+        """The list of use_list(), until it is evaluated."""
         self._answers: list[Called | ProbeAnswer] = []
         self._unread: Listed | None = None
         self._looking = False

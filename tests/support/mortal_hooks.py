@@ -24,7 +24,7 @@ _LEASE_SECONDS = 2.0
 _HURRIED = {
     **{
         f"reconnect_hook.{module}.LEASE_SECONDS": _LEASE_SECONDS
-        for module in ("models", "reconciler", "recorder", "repository")
+        for module in ("models", "recorder", "repository")
     },
     # Otherwise stale alerts would rightly end without a separate outcome.
     "reconnect_hook.decision.STALE_SECONDS": 0.0,
