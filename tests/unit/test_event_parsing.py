@@ -156,6 +156,7 @@ _STUB = {
     "messageStubType": 2,
     "messageStubParameters": ["No session found to decrypt message"],
 }
+_EMPTY = {"key": {"fromMe": False, "id": "A"}, "message": {}}
 
 
 @pytest.mark.parametrize(
@@ -164,10 +165,12 @@ _STUB = {
         ("evolution", evolution(data=_STUB)),
         ("evolution", evolution(data=[_STUB])),
         ("evolution", evolution(data=_STUB | {"messageStubType": "CIPHERTEXT"})),
+        ("evolution", evolution(data=_EMPTY)),
         ("wppconnect", wppconnect(type="ciphertext")),
         ("wrapper", wrapper(type="ciphertext")),
         ("wrapper", wrapper(raw={"payload": {"type": "ciphertext"}})),
         ("waha", waha(payload={"_data": _STUB})),
+        ("waha", waha(payload={"_data": _EMPTY})),
         ("waha", waha(payload={"_data": {"type": "ciphertext"}})),
     ],
 )
@@ -175,6 +178,12 @@ def test_what_could_not_be_decrypted_is_told_apart(kind: str, event: dict[str, A
     found = message(kind, event)
     assert (found.key, found.readable) == ("Loja 1", False)
     assert message(kind, _INCOMING[kind]()).readable
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_simulators_ciphertext_cannot_be_read(kind: str) -> None:
+    event = APIS[kind].event(Born("Loja 1", outgoing=False, kind="ciphertext"), _NOW)
+    assert not message(kind, event).readable
 
 
 def test_each_of_several_says_whether_it_can_be_read_and_was_taken() -> None:

@@ -184,8 +184,11 @@ class EventMessage:
 
 
 def is_stub(message: Mapping[str, Any]) -> bool:
-    """Whether this is Baileys' placeholder for a message that it could not decrypt."""
-    return message.get("messageStubType") in (2, "CIPHERTEXT")
+    """Whether this is Baileys' placeholder for a message that it could not decrypt.
+
+    Some releases post it with an empty ``message`` only: issue 91 of evolution-api.
+    """
+    return message.get("messageStubType") in (2, "CIPHERTEXT") or message.get("message") == {}
 
 
 _FIRST_TIME = 1_230_768_000.0  # 2009, the start of WhatsApp; earlier times are invalid

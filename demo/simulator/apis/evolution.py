@@ -253,7 +253,8 @@ def _row(message: SimulatedMessage, at: float) -> Event:
             "fromMe": message.outgoing,
             "id": message.id,
         },
-        "message": {"conversation": message.words or WORDS},
+        # As in issue 91 of evolution-api.
+        "message": {} if message.kind == "ciphertext" else {"conversation": message.words or WORDS},
         "messageType": "conversation" if message.kind == "chat" else f"{message.kind}Message",
         "messageTimestamp": int(at),
     }
