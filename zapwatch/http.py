@@ -180,7 +180,7 @@ class HttpClient:
         self._base_url = base_url
         self._connect_timeout = connect_timeout
         self._max_bytes = max_bytes
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.verify = access.ca_file or True
         if access.user:
@@ -229,7 +229,6 @@ class HttpClient:
                 data=body if isinstance(body, bytes) else None,
                 json=None if isinstance(body, bytes) else body,
                 timeout=(connect_timeout, seconds),
-                allow_redirects=False,
                 stream=True,
             ) as response:
                 content_type = response.headers.get("Content-Type", "")
@@ -263,6 +262,11 @@ class HttpClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Hide redirects: requests parses the target and reads the whole body even of others'."""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -324,6 +328,10 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
+        lengths = ",".join(self.headers.get_all("Content-Length", ())).split(",")
+        if len({length.strip() for length in lengths}) > 1:
+            # urllib3's error looks like that of a header which cannot be sent.
+            raise http.client.HTTPException("different values of Content-Length")
         # Connections are not reused: servers close idle ones after seconds (Node after 5), and a
         # call at that moment would fail although the gateway works.
         self.will_close = True

@@ -105,6 +105,32 @@ class TestSecret:
 
 
 class TestHostileAnswers:
+    @pytest.mark.parametrize("target", ["http://[", "//host:99999999/", "//ÿ/", ""])
+    def test_a_redirect_to_what_is_no_address_is_a_failure_like_any_redirect(
+        self, target: str
+    ) -> None:
+        def talk(conversation: Conversation) -> None:
+            conversation.read_request()
+            head = f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
+            conversation.send(head.encode("latin-1"))
+
+        for operation in _CALLS:
+            error = _failure(talk, operation)
+            assert (error.reason, error.http_status) == (_E.HTTP, 302)
+
+    @pytest.mark.parametrize("lengths", ["2\r\nContent-Length: 3", "2, 3"])
+    def test_lengths_that_differ_are_the_answers_fault_and_not_the_secrets(
+        self, lengths: str
+    ) -> None:
+        def talk(conversation: Conversation) -> None:
+            conversation.read_request()
+            conversation.send(f"HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\n{{}}".encode())
+
+        for operation in _CALLS:
+            error = _failure(talk, operation)
+            assert error.reason is _E.CONNECTION
+            assert error.detail == "different values of Content-Length"
+
     @pytest.mark.parametrize(
         ("error", "words"),
         [
@@ -244,13 +270,14 @@ class TestTimeouts:
 
 
 class TestLargeAnswers:
-    def test_an_answer_too_large_for_the_memory_is_not_read_to_its_end(self) -> None:
+    @pytest.mark.parametrize("head", [b"200 OK", b"302 Found\r\nLocation: /elsewhere"])
+    def test_an_answer_too_large_for_the_memory_is_not_read_to_its_end(self, head: bytes) -> None:
         sent = 0
 
         def talk(conversation: Conversation) -> None:
             nonlocal sent
             conversation.read_request()
-            conversation.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            conversation.send(b"HTTP/1.1 %b\r\n\r\n" % head)
             for _ in range(1000):
                 conversation.send(b" " * 1_000_000)
                 sent += 1
@@ -260,8 +287,14 @@ class TestLargeAnswers:
         assert "more than 33554432 bytes" in error.detail
         assert sent < 100
 
-    def test_an_answer_that_unpacks_to_more_than_fits_the_memory_is_given_up(self) -> None:
-        bomb = answering(gzip.compress(b" " * 40_000_000), headers="Content-Encoding: gzip\r\n")
+    @pytest.mark.parametrize(
+        ("status", "target"), [(200, ""), (301, "Location: http://elsewhere.invalid/\r\n")]
+    )
+    def test_an_answer_that_unpacks_to_more_than_fits_the_memory_is_given_up(
+        self, status: int, target: str
+    ) -> None:
+        headers = f"Content-Encoding: gzip\r\n{target}"
+        bomb = answering(gzip.compress(b" " * 40_000_000), status=status, headers=headers)
         assert "more than 33554432 bytes" in _failure(bomb).detail
 
     def test_a_large_answer_is_read(self, simulator: Simulator, observed: Observed) -> None:
