@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from ipaddress import IPv6Interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -138,10 +139,11 @@ class LoginThrottle:
     def note_wrong(self, address: str) -> bool:
         """Count a wrong token; return whether the address has exceeded WRONG_TOKENS."""
         now = self._clock.monotonic()
+        network = _network(address)
         with self._lock:
-            count, at = self._counts.pop(address, (0, 0.0))
+            count, at = self._counts.pop(network, (0, 0.0))
             count = count + 1 if now - at < WAIT_SECONDS else 1
-            self._counts[address] = count, now
+            self._counts[network] = count, now
             while len(self._counts) > _ADDRESSES:
                 self._counts.popitem(last=False)
         if count == WRONG_TOKENS:
@@ -307,7 +309,7 @@ class Front:
             return True
         loop = asyncio.get_running_loop()
         # One check of an address at a time, so that its wrong passwords delay no other's.
-        async with self._turns.setdefault((loop, environ["REMOTE_ADDR"]), asyncio.Lock()):
+        async with self._turns.setdefault((loop, _network(environ["REMOTE_ADDR"])), asyncio.Lock()):
             if seen in self._right_passwords:
                 return True
             check = partial(bcrypt.checkpw, password, expected)
@@ -328,7 +330,8 @@ class Front:
 
     async def _read(self, environ: WSGIEnvironment, protocol: Any, *, known: bool) -> bytes | None:
         limit = MAX_REQUEST_BYTES if known else STRANGER_BYTES
-        declared = int(environ.get("CONTENT_LENGTH", "0"))
+        # Python limits the digits of a number, leading zeros too.
+        declared = int(environ.get("CONTENT_LENGTH", "").lstrip("0") or "0")
         if not known and declared > limit:
             return None
         is_chunked = "HTTP_TRANSFER_ENCODING" in environ
@@ -533,6 +536,15 @@ class _RefusedError(Exception):
 
 def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
+
+
+def _network(address: str) -> str:
+    """Return an address as one spelling, IPv6 as its /64: a single client has a whole one."""
+    try:
+        interface = IPv6Interface(f"{address}/64")
+    except ValueError:
+        return address
+    return str(interface.ipv4_mapped or interface.network)
 
 
 def _quietly(ping: Callable[[], object]) -> None:

@@ -785,6 +785,23 @@ def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
         assert answer.status_code == 429
 
 
+def test_a_network_of_ipv6_guesses_as_one_address(simulator: Simulator, tmp_path: Path) -> None:
+    settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
+    with Fork(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+
+        def guess(address: str) -> int:
+            headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": address}
+            url = f"{program.url}/api/channels"
+            return requests.get(url, headers=headers, timeout=30).status_code
+
+        assert [guess(f"2001:db8:0:1:{n}::1") for n in range(6)] == [401] * 5 + [429]
+        assert guess("2001:DB8::1:0:0:0:1") == 429
+        assert guess("2001:db8:0:2::1") == 401
+        # IPv4 addresses share nothing, however they are written.
+        assert [guess(f"::ffff:203.0.113.{n}") for n in range(6)] == [401] * 6
+        assert [guess("203.0.113.1") for _ in range(5)] == [401] * 4 + [429]
+
+
 def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -272,6 +272,13 @@ def test_no_token_is_guessed_by_whether_the_body_is_awaited(impatient: Served) -
     assert impatient.send(_POST % (b"/echo", 2, _RIGHT) + b"ok") == (200, b"ok")
 
 
+def test_zeros_before_a_length_are_no_internal_error(impatient: Served) -> None:
+    padded = b"0" * 5000
+    head = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: "
+    assert impatient.send(head + padded + b"2\r\n" + _RIGHT + b"\r\nok") == (200, b"ok")
+    assert impatient.send(head + padded + b"\r\n" + _RIGHT + b"\r\n") == (200, b"")
+
+
 def test_all_unfinished_bodies_together_are_bounded(served: Served) -> None:
     before = served.memory()
     with ExitStack() as held:
