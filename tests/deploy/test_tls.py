@@ -131,6 +131,18 @@ def test_the_programs_themselves_listen_on_this_machine_only(machine: Machine) -
         assert found == ["127.0.0.1"], listening
 
 
+def test_no_log_of_the_proxy_has_a_scan_link_while_the_hook_is_down(machine: Machine) -> None:
+    machine.run("systemctl stop zapwatch-hook")
+    try:
+        assert machine.run(f"{_CURL} {_URL}/scan/key-of-a-link").stdout == "502"
+        assert machine.run(f"{_CURL} {_URL}/login").stdout == "502"
+    finally:
+        machine.run("systemctl start zapwatch-hook")
+    logs = machine.run("cat /var/log/nginx/*.log").stdout
+    assert "/login" in logs
+    assert "key-of-a-link" not in logs
+
+
 def test_only_the_proxy_may_read_the_passwords(machine: Machine) -> None:
     files = "key.pem metrics-password users"
     modes = machine.run(f"cd /etc/nginx/zapwatch; stat --format '%U %a' {files}").stdout
