@@ -112,13 +112,9 @@ class Simulator:
         """Change how events are posted; see Manners."""
         return self._object("PUT", "webhook", manners)
 
-    def traffic(
-        self, *, seconds: float | None = None, paused: bool | None = None
-    ) -> dict[str, Any]:
-        """Change the traffic's interval, pause or resume it, and return its state."""
-        wanted = {"seconds": seconds, "paused": paused}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        return self._object("PUT", "traffic", given)
+    def traffic(self, **changes: float | bool) -> dict[str, Any]:
+        """Change the interval in ``seconds`` or whether it is ``paused``; return the state."""
+        return self._object("PUT", "traffic", changes)
 
     def _act(self, channel: str, action: str) -> dict[str, Any]:
         return self._object("POST", f"channels/{quote(channel, safe='')}/{action}")
