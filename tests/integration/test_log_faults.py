@@ -82,6 +82,7 @@ def _received(written: WrittenLog, channel: str, at: str) -> None:
 def _minutes(view: ActivitySnapshot, key: str) -> float:
     age = view.age(key)
     assert age is not None
+    assert view.heard_age(key) == age
     return age / 60
 
 
