@@ -300,6 +300,24 @@ def test_a_row_that_appears_below_what_was_read_is_heard_for_a_minute(
     assert too_late.age("obra") is None
 
 
+def test_a_late_row_that_is_purged_before_it_is_read_does_no_harm(
+    written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row in (10, 20):
+        written.write_as(row, "noise")
+        polled.poll()
+    written.write_as(15, "loja")
+    ids_between = polled.log.ids_between
+
+    def purge_after(*given: int) -> list[int]:
+        ids = ids_between(*given)
+        written.purge(up_to=15)
+        return ids
+
+    monkeypatch.setattr(polled.log, "ids_between", purge_after)
+    assert polled.poll().age("loja") is None
+
+
 def test_late_rows_are_looked_for_among_the_newest_of_a_large_log(
     written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
