@@ -302,6 +302,27 @@ def test_a_gateway_that_rests_and_a_state_that_cannot_be_read_are_told(scene: Sc
     assert row.kind is ChannelHealth.CONNECTED, "what Prometheus knows is there"
 
 
+def test_the_answer_to_a_press_during_a_read_shows_its_effect(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, shown = scene.board, list[DashboardSnapshot]()
+    make, press = board._make, threading.Thread(target=lambda: shown.append(scene.look()))
+
+    def press_meanwhile(before: DashboardSnapshot) -> DashboardSnapshot:
+        made = make(before)
+        if press.ident is None:
+            scene.actions.pause("Loja", None)
+            wanted_at = board._wanted_at
+            press.start()
+            wait_until(lambda: board._wanted_at > wanted_at, "the press")
+        return made
+
+    monkeypatch.setattr(board, "_make", press_meanwhile)
+    scene.look()
+    press.join()
+    assert shown[0].rows["wpp Loja"].paused is not None
+
+
 def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scene) -> None:
     # The strips of the last day are drawn in a thread, and are the last that is new.
     wait_until(lambda: scene.look().number == scene.look().number, "the page to be whole")

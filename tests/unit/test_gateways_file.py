@@ -221,6 +221,11 @@ def test_a_channels_secret_may_be_encrypted_as_pixelhub_does(write: Write) -> No
         ("    - name: obra\n      secret", "    - secret", "channel 2: name is missing"),
         ("      secret: not-a-real-token\n", "", "channel 1: one of secret and secret_file is"),
         (
+            "real-token\n",
+            "real-token\n      secret_file: /no\n",
+            "channel 1: one of secret and secret",
+        ),
+        (
             "-token-either",
             "-töken",
             "channel 2: secret holds characters that are not allowed in an HTTP",
