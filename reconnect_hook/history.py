@@ -27,6 +27,7 @@ from reconnect_hook.repository import (
     read_all_rows,
     read_gateway,
     read_state,
+    repairs_of,
     update_rows,
 )
 from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log
@@ -158,12 +159,12 @@ class RepairHistory:
 
     def ended_after(self, repair_id: int) -> list[Attempt]:
         """Return the repairs recorded after the one with this id."""
-        mine = (repair_log.c.gateway == self._gateway, repair_log.c.id > repair_id)
+        mine = (repairs_of(self._gateway), repair_log.c.id > repair_id)
         return self._ended(sa.select(repair_log).where(*mine).order_by(repair_log.c.id))
 
     def ended_since(self, moment: float) -> list[Attempt]:
         """Return the repairs finished at ``moment`` (Unix seconds) or later, oldest first."""
-        condition = (repair_log.c.finished_at >= moment, repair_log.c.gateway == self._gateway)
+        condition = (repair_log.c.finished_at >= moment, repairs_of(self._gateway))
         query = sa.select(repair_log).where(*condition).order_by(repair_log.c.finished_at)
         return self._ended(query)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from reconnect_hook.models import AT_REST, ProbeOutcome
-from reconnect_hook.repository import ensure_row, update_rows
+from reconnect_hook.repository import ensure_row, repairs_of, update_rows
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
 from reconnect_hook.schema import gateway as gateways
@@ -240,7 +240,7 @@ class ProbeRepository:
         """Return the keys of channels with a repair in progress or ended within ``seconds``."""
         with self._database.read() as connection:
             lately = sa.select(repair_log.c.key).where(
-                repair_log.c.gateway == self._gateway,
+                repairs_of(self._gateway),
                 repair_log.c.finished_at > now(connection) - seconds,
             )
             under_way = sa.select(channels.c.key).where(

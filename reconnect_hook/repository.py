@@ -459,6 +459,14 @@ def _of_each(
         connection.execute(change.where(row.gateway == name, some))
 
 
+def repairs_of(name: str) -> sa.ColumnElement[bool]:
+    """Return the condition of a gateway's repairs, for reads that a time or an id bounds.
+
+    For a condition on the column itself, SQLite would read all repairs of the gateway by its index.
+    """
+    return repair_log.c.gateway.concat("") == name
+
+
 def prune_records(database: Database) -> bool:
     """Delete a chunk of old records of all gateways; return whether there may be more.
 

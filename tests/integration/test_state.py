@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from reconnect_hook.models import (
     Step,
 )
 from reconnect_hook.operator_actions import OperatorActions
+from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
@@ -682,6 +683,40 @@ def test_a_long_history_goes_in_chunks(state: Database, clock: StateClock) -> No
         assert connection.scalar(sa.select(sa.func.count()).select_from(missed_message)) == 0
     left = RepairHistory(state, GATEWAY, BACKOFF).of_channel("a")
     assert [one.finished_at for one in left] == [pytest.approx(clock.seconds)]
+
+
+def test_the_last_minutes_repairs_are_read_without_all_earlier_ones_in_sqlite(
+    tmp_path: Path, opened: Callable[..., Database], clock: StateClock
+) -> None:
+    database = opened(sqlite_url(tmp_path), clock=clock)
+    history = RepairHistory(database, GATEWAY, BACKOFF)
+    book = ProbeRepository(database, GATEWAY, Options().probe)
+    minute_ago = clock.seconds - 60
+    with database.write() as connection:
+        old = [_log_row(minute_ago - 1 - number) for number in range(5000)]
+        connection.execute(sa.insert(repair_log), [*old, _log_row(clock.seconds)])
+    newest = history.newest_id()
+    reads: dict[str, Callable[[], Collection[object]]] = {
+        "ended_since": lambda: history.ended_since(minute_ago),
+        "ended_after": lambda: history.ended_after(newest - 1),
+        "repaired": lambda: book.repaired(60),
+    }
+    thousands = 0  # of instructions of SQLite's virtual machine
+
+    def count() -> int:
+        nonlocal thousands
+        thousands += 1
+        return 0
+
+    with database.read() as connection:
+        # The pool hands the same connection to each read.
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(count, 1000)
+    for name, read in reads.items():
+        thousands = 0
+        assert len(read()) == 1, name
+        assert thousands < 5, name
 
 
 def test_it_is_noted_since_when_no_message_is_known(state: Database, clock: StateClock) -> None:
