@@ -44,6 +44,7 @@ _values = attrgetter(*COLUMNS)
 _CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
 _UNKNOWN_SECONDS = 86400.0  # for records of channels that no gateway lists
+_UNKNOWN_WEEK_SECONDS = 7 * 86400.0  # the same if no hook has run for a day; then as all others
 _MISSED_SECONDS = 30 * 86400.0
 _PRUNE_CHUNK = 1000  # channels, and attempts of one, read to find the excess ones
 
@@ -538,7 +539,9 @@ def prune_audits(database: Database, name: str, listed: Collection[str], ago: fl
 
 def _prune_repairs(connection: sa.Connection, at: float) -> bool:
     log = repair_log.c
-    unknown = (log.outcome == "unknown_channel") & (log.finished_at < at - _UNKNOWN_SECONDS)
+    # From a week ago, since each pruning would otherwise read the whole log.
+    lately = log.finished_at.between(at - _UNKNOWN_WEEK_SECONDS, at - _UNKNOWN_SECONDS)
+    unknown = (log.outcome == "unknown_channel") & lately
     return delete_chunk(connection, repair_log, (log.finished_at < at - _HISTORY_SECONDS) | unknown)
 
 

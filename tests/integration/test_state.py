@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -685,22 +685,17 @@ def test_a_long_history_goes_in_chunks(state: Database, clock: StateClock) -> No
     assert [one.finished_at for one in left] == [pytest.approx(clock.seconds)]
 
 
-def test_the_last_minutes_repairs_are_read_without_all_earlier_ones_in_sqlite(
+def test_old_repairs_cost_neither_a_read_of_new_ones_nor_a_pruning_in_sqlite(
     tmp_path: Path, opened: Callable[..., Database], clock: StateClock
 ) -> None:
     database = opened(sqlite_url(tmp_path), clock=clock)
     history = RepairHistory(database, GATEWAY, BACKOFF)
     book = ProbeRepository(database, GATEWAY, Options().probe)
-    minute_ago = clock.seconds - 60
+    minute_ago, month_ago = clock.seconds - 60, clock.seconds - 30 * 86400
     with database.write() as connection:
-        old = [_log_row(minute_ago - 1 - number) for number in range(5000)]
+        old = [_log_row(month_ago - number) for number in range(5000)]
         connection.execute(sa.insert(repair_log), [*old, _log_row(clock.seconds)])
     newest = history.newest_id()
-    reads: dict[str, Callable[[], Collection[object]]] = {
-        "ended_since": lambda: history.ended_since(minute_ago),
-        "ended_after": lambda: history.ended_after(newest - 1),
-        "repaired": lambda: book.repaired(60),
-    }
     thousands = 0  # of instructions of SQLite's virtual machine
 
     def count() -> int:
@@ -709,13 +704,19 @@ def test_the_last_minutes_repairs_are_read_without_all_earlier_ones_in_sqlite(
         return 0
 
     with database.read() as connection:
-        # The pool hands the same connection to each read.
+        # The pool hands the same connection to each call.
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.set_progress_handler(count, 1000)
-    for name, read in reads.items():
+    calls: dict[str, tuple[Callable[[], object], object]] = {
+        "ended_since": (lambda: len(history.ended_since(minute_ago)), 1),
+        "ended_after": (lambda: len(history.ended_after(newest - 1)), 1),
+        "repaired": (lambda: book.repaired(60), {"a"}),
+        "prune_records": (lambda: prune_records(database), False),
+    }
+    for name, (call, result) in calls.items():
         thousands = 0
-        assert len(read()) == 1, name
+        assert call() == result, name
         assert thousands < 5, name
 
 
