@@ -39,7 +39,7 @@ from zapwatch.metrics import (
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 _READ_SECONDS = 1.0  # for reading the state, of a scrape's 3 s
 _PAGE_SECONDS = 1.5  # for rendering a page, of the same 3 s
-_OLDEST_PAGE_SECONDS = 60.0
+_OLDEST_SECONDS = 60.0  # of a state or a page that replaces a slow one
 
 
 class HookMetrics:
@@ -188,7 +188,7 @@ class LatestPages:
             return rendering.result(self._seconds)
         except TimeoutError:
             at, page = self._latest.get(wanted, (-math.inf, None))
-            is_new = page is not None and time.monotonic() - at < _OLDEST_PAGE_SECONDS
+            is_new = page is not None and time.monotonic() - at < _OLDEST_SECONDS
             return page if page is not None and is_new else rendering.result()
 
     def _render(self, wanted: Format) -> Page:
@@ -205,12 +205,13 @@ class _StateCollector(Collector):
         self._lock = threading.Lock()
         self._reading: Future[_State] | None = None
         self._reading_since = 0.0
+        self._latest: tuple[float, _State] = -math.inf, ({}, {})
 
     def _read(self) -> _State:
         """Return the state; raise StateError or TimeoutError.
 
         All scrapes share one read: a hanging state costs one thread, and each scrape one second at
-        most.
+        most. A slow read is replaced by the last finished one.
         """
         with self._lock:
             if self._reading is None or self._reading.done():
@@ -218,12 +219,21 @@ class _StateCollector(Collector):
                 self._reading = self._reader.submit(self._ask)
             reading = self._reading
             left = self._reading_since + _READ_SECONDS - time.monotonic()
-        return reading.result(max(0.0, left))
+        try:
+            return reading.result(max(0.0, left))
+        except TimeoutError:
+            at, state = self._latest
+            if time.monotonic() - at >= _OLDEST_SECONDS:
+                raise
+            return state
 
     def _ask(self) -> _State:
+        at = time.monotonic()
         watched = self._watched.copy()
         present = {name: history.present() for name, (history, _) in watched.items()}
-        return present, {name: audits.last() for name, (_, audits) in watched.items()}
+        state = present, {name: audits.last() for name, (_, audits) in watched.items()}
+        self._latest = at, state
+        return state
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering does not collect."""

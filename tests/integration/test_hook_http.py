@@ -25,7 +25,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import ANSWER_TOGETHER
-from reconnect_hook.history import RepairHistory
+from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.metrics import LatestPages
 from reconnect_hook.reconciler import Scheduler
 from tests.support.alerts import alert, payload
@@ -215,6 +215,30 @@ def test_a_state_that_hangs_does_not_take_the_metrics_with_it(
             assert "whatsapp_reconnect_alerts_total" in page.text
             assert "whatsapp_reconnect_queue_length" not in page.text
         assert len(readings) == 1, "however many scrapes there are"
+    finally:
+        going_on.set()
+
+
+def test_a_state_that_is_read_slowly_is_the_one_of_the_scrape_before(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = threading.Event()
+    present = RepairHistory.present
+
+    def wait(history: RepairHistory) -> Present:
+        going_on.wait(TIMEOUT)
+        return present(history)
+
+    monkeypatch.setattr(RepairHistory, "present", wait)
+    try:
+        assert "whatsapp_reconnect_queue_length" not in app.http.get("/metrics").text
+        going_on.set()
+        wait_until(
+            lambda: "whatsapp_reconnect_queue_length" in app.http.get("/metrics").text, "the state"
+        )
+        going_on.clear()
+        page = app.http.get("/metrics").text
+        assert "whatsapp_reconnect_queue_length" in page, "though it is read anew"
     finally:
         going_on.set()
 
