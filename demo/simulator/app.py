@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
@@ -42,12 +42,18 @@ def create_app(*blueprints: "Blueprint") -> Flask:
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["encoded"] = _Encoded
     app.url_map.merge_slashes = False
+    app.before_request(_read_body)
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.wsgi_app = _UndecodedPath(app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _read_body() -> None:
+    """Read the whole call: before it closes, werkzeug waits for what is left of a body."""
+    request.get_data()
 
 
 def _refused(error: Refused) -> Response:
