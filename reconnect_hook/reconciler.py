@@ -389,9 +389,10 @@ class Scheduler:
                 if self._reconcilers.get(one.name) is one:
                     del self._reconcilers[one.name]
             self._wanted.set()
-            # A hanging database must not block the end.
+            # Neither a hanging database nor a thread that has died must block the end.
             self._ended.wait_for(
-                lambda: self._ending.keys().isdisjoint(reconcilers), seconds + _STATE_SECONDS
+                lambda: not self.is_alive or self._ending.keys().isdisjoint(reconcilers),
+                seconds + _STATE_SECONDS,
             )
 
     def stop(self, seconds: float) -> None:
