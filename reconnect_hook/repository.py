@@ -44,7 +44,7 @@ _values = attrgetter(*COLUMNS)
 _CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
 _UNKNOWN_SECONDS = 86400.0  # for records of channels that no gateway lists
-_UNKNOWN_WEEK_SECONDS = 7 * 86400.0  # the same if no hook has run for a day; then as all others
+_UNKNOWN_WEEK_SECONDS = 7 * 86400.0  # older ones, from before a stop of a week, wait 90 days
 _MISSED_SECONDS = 30 * 86400.0
 _PRUNE_CHUNK = 1000  # channels, and attempts of one, read to find the excess ones
 
