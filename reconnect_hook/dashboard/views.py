@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
@@ -70,11 +70,11 @@ class FragmentCache:
 
     def get(self, name: tuple[str, str], version: object, render: Callable[[], str]) -> Markup:
         """Return the HTML of this version; render it if another version or none is cached."""
+        # Also while it is rendered, or all viewers of a change would render it.
         with self._lock:
             known, html = self._pieces.get(name, (None, Markup("")))
-        if known != version:
-            html = Markup(render())  # noqa: S704 - rendered by a template
-            with self._lock:
+            if known != version:
+                html = Markup(render())  # noqa: S704 - rendered by a template
                 self._pieces[name] = version, html
                 self._pieces.move_to_end(name)
                 while len(self._pieces) > self._most:
@@ -87,7 +87,8 @@ def _reader() -> str:
     return locale() + request.script_root
 
 
-_KEPT_ROWS = 50_000
+_MOST_ROWS = 1000  # shown at once: a page of 10,000 takes the processor from the repairs
+_KEPT_ROWS = 10_000
 _DIGITS = 18
 
 
@@ -107,16 +108,15 @@ class OverviewPage:
     def _page(self) -> str:
         snapshot = self._board.look()
         listing = ChannelFilter.parse(request.args)
-        rows = listing.of(snapshot.rows.values())
+        found = listing.of(snapshot.rows.values())
         reader = _reader()
         return render_template(
             "overview.html",
             logged_in=True,
             tag=self._tag(snapshot),
             listing=listing,
-            **_totals(snapshot),
-            rows=Markup("").join(self._row(snapshot, row, reader) for row in rows),
-            shown=bool(rows),
+            **_totals(snapshot, found),
+            rows=Markup("").join(self._row(snapshot, row, reader) for row in found[:_MOST_ROWS]),
         )
 
     def _live(self) -> Response:
@@ -128,12 +128,13 @@ class OverviewPage:
             known = int(since)
         if known == snapshot.number:
             return Response(status=204)
-        rows = ChannelFilter.parse(request.args).of(snapshot.rows.values())
+        found = ChannelFilter.parse(request.args).of(snapshot.rows.values())
+        rows = found[:_MOST_ROWS]
         changed = [row for row in rows if snapshot.changed[row.id] > known]
         reader = _reader()
         body = {
             "tag": self._tag(snapshot),
-            "head": render_template("head.html", **_totals(snapshot)),
+            "head": render_template("head.html", **_totals(snapshot, found)),
             "order": [row.id for row in rows],
             "rows": {row.id: self._row(snapshot, row, reader) for row in changed},
         }
@@ -150,10 +151,12 @@ class OverviewPage:
         )
 
 
-def _totals(snapshot: DashboardSnapshot) -> Mapping[str, object]:
+def _totals(snapshot: DashboardSnapshot, found: Sized) -> Mapping[str, object]:
     """Return the variables of head.html."""
     return {
         "snapshot": snapshot,
+        "found": len(found),
+        "most": _MOST_ROWS,
         "counts": count_by_health(snapshot.rows.values(), snapshot.blind),
         "has_state": all(one.problem is not Problem.STATE for one in snapshot.problems),
     }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
-from playwright.sync_api import Page, expect
+from contextlib import closing
+from pathlib import Path
 
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from demo.simulator.client import Simulator
+from reconnect_hook.dashboard import readings, views
 from tests.browser.axe import check
-from tests.support.looks import CHANNELS, LOOKS, MISSING, Look, Windows, in_one_look
+from tests.support.hooks import TOKEN
+from tests.support.looks import CHANNELS, LOOKS, MISSING, Look, Windows, in_one_look, log_in, window
 from tests.support.loop import World
+from tests.support.site import Site
 from tests.support.waiting import wait_until
 
 
@@ -121,3 +128,36 @@ def test_notifications_and_documentation_fit_a_phone(page: Page, look: Look) -> 
     assert link is not None
     assert link["height"] < 30, "a name is not broken into two lines"
     check(page)
+
+
+@in_one_look
+def test_of_too_many_channels_the_most_urgent_are_shown(
+    browser: Browser,
+    look: Look,
+    simulator: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(views, "_MOST_ROWS", 5)
+    monkeypatch.setattr(readings, "LIST_SECONDS", 0.5)
+    for name in "abcdef":
+        simulator.put_channel(name)
+    with (
+        closing(Site(simulator.url)) as site,
+        site.served() as url,
+        window(browser, look, url) as page,
+    ):
+        log_in(page, TOKEN)
+        shown = page.locator(".row a.name")
+        expect(shown).to_have_text([*"abcde"])
+        words = "The first %(most)s of %(found)s channels are shown. Search for the others."
+        expect(page.get_by_text(look.say(words, most=5, found=6))).to_be_visible()
+        check(page)
+        simulator.drop("f")
+        expect(shown).to_have_text([*"fabcd"])
+        simulator.connect("f")
+        expect(shown).to_have_text([*"abcde"])
+        page.fill("input[name=q]", "f")
+        expect(shown).to_have_text(["f"])
+        expect(page.get_by_text(look.say(words, most=5, found=6))).to_have_count(0)

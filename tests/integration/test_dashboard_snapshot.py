@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -27,6 +28,7 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.timeline import Shares
+from reconnect_hook.dashboard.views import FragmentCache
 from reconnect_hook.event_log import AttemptSteps, LogEntry
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.models import Action, AskedBy, Backoff, GatewayRow, Outcome, RepairCause
@@ -37,6 +39,7 @@ from reconnect_hook.supervisor import GatewayController
 from tests.support.clock import AheadClock
 from tests.support.http_servers import Exposition
 from tests.support.states import state_url
+from tests.support.threads import at_once
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import Channel, Status
@@ -377,3 +380,17 @@ def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.Monke
     for _ in range(100):
         assert scene.board.look().rows
     assert present.call_count == 1
+
+
+def test_viewers_of_a_change_render_it_once() -> None:
+    pieces, rendered = FragmentCache(10), threading.Barrier(2)
+    versions: list[str] = []
+
+    def render() -> str:
+        versions.append("new")
+        with suppress(threading.BrokenBarrierError):
+            rendered.wait(0.5)  # for another viewer, who must not come
+        return "<b>"
+
+    at_once(*[partial(pieces.get, ("en", "loja"), 2, render)] * 2)
+    assert versions == ["new"]

@@ -199,7 +199,11 @@
         if (old && old.isConnected) change(list, () => old.replaceWith(row));
         rows.set(key, row);
       }
+      const order = new Set(body.order);
+      for (const key of rows.keys()) if (!order.has(key)) rows.delete(key);
       const wanted = body.order.map((key) => rows.get(key)).filter(Boolean);
+      // The answer holds no unchanged row that has come up among those that are shown.
+      if (wanted.length < body.order.length) tag = "";
       const shown = list.children;
       if (wanted.length !== shown.length || wanted.some((row, index) => row !== shown[index])) {
         change(list, () => list.replaceChildren(...wanted));
