@@ -254,6 +254,7 @@ class GatewayReconciler:
 
     def _handle_mail(self) -> None:
         """Handle mail; unstored answers remain for the next step."""
+        has_lapsed = self._lead.has_lapsed
         for one in self._workers.take_mail():
             if isinstance(one, Listed):
                 self._unread = one
@@ -263,7 +264,10 @@ class GatewayReconciler:
             self._record(self._answers)
             self._answers = []
         if self._unread is not None:
-            self._judge(self._unread)
+            if has_lapsed:
+                self._looking = False  # what the list shows may be long over
+            else:
+                self._judge(self._unread)
             self._unread = None
 
     def _judge(self, listed: Listed) -> None:

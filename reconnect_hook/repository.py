@@ -295,6 +295,11 @@ class Lead:
         # What the gateway's row still holds unless another hook has taken or renewed the lead.
         self._before: Mapping[str, Any] = {"epoch": None}
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the lease has run out, even if no other hook has taken the lead."""
+        return self._database.clock.monotonic() >= self.renew_at + LEASE_SECONDS * 2 / 3
+
     def take(self, seen: GatewayRow) -> None:
         """Let the next write() take the lead of a gateway that was ``seen`` without a leader."""
         self.epoch, self.renew_at = seen.epoch + 1, inf

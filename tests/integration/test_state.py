@@ -389,6 +389,20 @@ def test_a_lease_that_is_not_renewed_is_taken_over(make: Callable[..., World]) -
     assert len(world.gateway.calls) == 1
 
 
+def test_what_was_listed_before_the_hook_stood_still_is_listed_again(
+    make: Callable[..., World],
+) -> None:
+    world = make(Options(list_takes=0.5), hooks=1)
+    world.gateway.statuses["loja"] = Status.DISCONNECTED
+    world.alert("loja")
+    world.run(5, until=lambda: world.gateway.lists == 1)
+    world.put("loja")
+    world.hook.stalled_until = world.clock.monotonic() + 3600
+    world.run(3620)
+    assert world.outcomes("loja") == ["recovered"]
+    assert world.gateway.calls == []
+
+
 def test_who_dies_in_a_call_is_followed_with_one_call_more(make: Callable[..., World]) -> None:
     world = make(Options(call_takes=8.0))
     _drop(world, "loja")
