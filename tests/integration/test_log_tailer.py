@@ -300,6 +300,24 @@ def test_a_row_that_appears_below_what_was_read_is_heard_for_a_minute(
     assert too_late.age("obra") is None
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["a long pause", "an outage"])
+def test_a_late_row_is_heard_after(
+    written: WrittenLog, polled: _Polled, clock: HandMovedClock, fails: bool
+) -> None:
+    for row in (10, 12):
+        written.write_as(row, "noise")
+        polled.poll()
+    written.write_as(11, "loja")
+    clock.forward(120)
+    if fails:
+        written.run("ALTER TABLE webhook_raw_logs RENAME TO renamed")
+        with pytest.raises(MessageLogError):
+            polled.poll()
+        clock.forward(120)
+        written.run("ALTER TABLE renamed RENAME TO webhook_raw_logs")
+    assert polled.poll().messages[("loja", Direction.IN)] == 1
+
+
 def test_a_late_row_that_is_purged_before_it_is_read_does_no_harm(
     written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
 ) -> None:

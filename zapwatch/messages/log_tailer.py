@@ -131,7 +131,6 @@ class LogTailer:
 
     def poll(self, wanted: Collection[str]) -> ActivitySnapshot:
         """Read new rows, and read backwards for the ``wanted`` keys without a message."""
-        self._forget_recent()
         gaps = self._gaps()
         head = self._log.head(self._watermark, *gaps)
         # Rows that were in the future may be found now.
@@ -146,6 +145,8 @@ class LogTailer:
                 self._read_late(head, *gaps)
             if skipped:
                 self._look_back_from, self._look_back_time = self._watermark + 1, float("inf")
+        # Only now, since the last poll that worked may have been minutes ago.
+        self._forget_recent()
         unread = self._read_new(head)
         if not unread and head.newest_id >= self._watermark:
             self._read_all_at = head.now
