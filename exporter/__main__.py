@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import signal
+from zapwatch.cli import prepare_signals
 
 if __name__ == "__main__":
-    # SIGHUP during the slow imports would end the program. See zapwatch/reload.py.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    prepare_signals()
 
 import argparse
 import gc

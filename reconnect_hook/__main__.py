@@ -7,11 +7,10 @@ Commands import their modules when they run: ``--help`` loads neither Flask nor 
 
 from __future__ import annotations
 
-import signal
+from zapwatch.cli import prepare_signals
 
 if __name__ == "__main__":
-    # Before the slow imports: an early SIGHUP would end the program. See zapwatch/reload.py.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    prepare_signals()
 
 import argparse
 import logging

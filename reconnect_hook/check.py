@@ -86,8 +86,6 @@ class Check:
             self._run()
         except StateError as error:
             self.has_problem, self.state_error = True, error
-        except BrokenPipeError:  # the reader has ended
-            self.has_problem = True
         except Exception:
             self.has_problem = True  # unexpected: the check is incomplete
             raise

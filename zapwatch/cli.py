@@ -142,10 +142,20 @@ def add_config_check(made: argparse.ArgumentParser) -> None:
     )
 
 
+def prepare_signals() -> None:
+    """Prepare for slow imports: SIGHUP stays pending, Ctrl-C ends the process without a traceback.
+
+    See zapwatch/reload.py.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # A shell ignores Ctrl-C for what it starts in the background.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def main() -> None:
     """Run the command named by the first argument, with the remaining arguments."""
-    # Before the slow imports: an unblocked SIGHUP ends the process. See zapwatch/reload.py.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    prepare_signals()
     commands = "\n".join(f"  {name:<10}{about}" for name, (*_, about) in COMMANDS.items())
     made = argparse.ArgumentParser(
         prog="zapwatch",

@@ -14,7 +14,8 @@ import ssl
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from zapwatch.cli import printable
 
@@ -191,27 +192,63 @@ _USAGE_ERROR = 2
 _AGAIN_SECONDS = 0.01
 
 
+class _Output(io.TextIOWrapper):
+    """Output stream that keeps an error instead of raising it.
+
+    A repair goes on although the reader of its lines has ended or the disk is full.
+    """
+
+    error: OSError | None = None
+
+    @classmethod
+    def of(cls, stream: TextIO | None) -> _Output:
+        """Return the output to a stream; None is one that is closed.
+
+        A character outside its encoding becomes an escape.
+        """
+        if not isinstance(stream, io.TextIOWrapper):
+            return cls(Path(os.devnull).open("wb"))
+        return cls(
+            stream.buffer,
+            stream.encoding,
+            "backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.error = error
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.error = error
+
+
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a program's ``main`` and exit with its code, without waiting for other threads.
 
     Python's shutdown frees what running threads still use: one that was loading certificates for a
     connection crashed the process.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A character outside the terminal's encoding must not raise.
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = output, errors = _Output.of(sys.stdout), _Output.of(sys.stderr)
     try:
         code = main()
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise
         code = end.code
-    except BrokenPipeError:  # the reader of the output has ended, as head does
-        code = _CUT_SHORT
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # the reader has closed the pipe
-            stream.flush()
+    output.flush()
+    if output.error is not None:
+        code = code or _CUT_SHORT
+        if not isinstance(output.error, BrokenPipeError):  # a reader such as head has ended
+            print(f"the output is incomplete: {output.error.strerror}", file=errors)
+    errors.flush()
     os._exit(code)
 
 

@@ -185,6 +185,46 @@ def test_a_command_whose_reader_ends_ends_without_a_traceback(cron: Cron, comman
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "line"),
+    [("1", 0, ""), ("2", 0, ""), ("full", 1, "the output is incomplete: No space left on device")],
+)
+def test_a_check_whose_output_is_lost_repairs_all_the_same(
+    cron: Cron, closed: str, code: int, line: str
+) -> None:
+    cron.channel("loja")
+    cron.simulator.drop("loja")
+    to = ">/dev/full" if closed == "full" else f"{closed}>&-"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m reconnect_hook check --verbose {to}', sys.executable],
+        cwd=cron.directory,
+        env=environment(cron.settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (code, line)
+    assert cron.asked == ["loja"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_told(cron: Cron, unbuffered: str) -> None:
+    settings = {**cron.settings, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "zapwatch.gateways", "describe", "waha"],
+            env=environment(settings),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "the output is incomplete: No space left on device\n",
+    )
+
+
 def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:
     cron.channel("loja", age=2 * _HOUR + 90)
     cron.channel("nova", age=None)

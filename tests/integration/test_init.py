@@ -21,8 +21,10 @@ from tests.support.message_logs import WrittenLog
 from tests.support.pixelhub import encrypt
 from tests.support.ports import free_port
 from tests.support.programs import run_here
+from tests.support.raw_server import Conversation, RawServer
 from tests.support.shipped import read_yaml, run
 from tests.support.terminal import Terminal
+from tests.support.waiting import wait_until
 from zapwatch.alertmanager import ways_to_people
 from zapwatch.config import load
 from zapwatch.gateways import TYPES
@@ -185,6 +187,21 @@ class TestEnglish:
                 person.answer(question, "1")
             person.answer("Database server", "127.0.0.1")
             person.stop("Its port", "continues from there.")
+            assert person.end() == 130
+
+    def test_ctrl_c_during_a_trial_stops_it_too(self, tmp_path: Path) -> None:
+        def hang(conversation: Conversation) -> None:
+            while conversation.read_request():
+                pass
+
+        with RawServer(hang) as server, _init(tmp_path) as person:
+            person.answer("Number [1]:")
+            person.answer("PixelHub's .env")
+            person.answer("Address of the gateway", server.url)
+            person.answer("Its key", SECRET)
+            wait_until(lambda: server.requests, "the trial")
+            person.stop("", "continues from there.")
+            assert "Traceback" not in person.said
             assert person.end() == 130
 
 

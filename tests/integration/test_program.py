@@ -17,6 +17,7 @@ import requests
 from reconnect_hook.metrics import HookMetrics
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment, run_here
+from tests.support.raw_server import Conversation, RawServer
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import server
 
@@ -68,6 +69,35 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
     )
     done = _run(program, tmp_path)
     assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "exporter", "explain", "loja"),
+        ("-c", "from zapwatch.cli import main; main()", "notify"),
+    ],
+    ids=["explain", "notify"],
+)
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    def hang(conversation: Conversation) -> None:
+        while conversation.read_request():
+            pass
+
+    with RawServer(hang) as server:
+        settings = hook_settings(server.url, ALERTMANAGER_URL=server.url, MESSAGE_LOG_URL="none")
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment(settings),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: server.requests, "a request")
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=TIMEOUT)[1], process.returncode) == ("", -signal.SIGINT)
 
 
 _EXPORTER, _HOOK = ("exporter",), ("reconnect_hook", "serve")

@@ -104,6 +104,7 @@ def test_without_a_command_all_are_listed(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["zapwatch"])
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         main()
     shown = capsys.readouterr().out

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from zapwatch.cli import WRONG_USAGE, manual, parser, prepare_signals
+
+if __name__ == "__main__":
+    prepare_signals()
+
 from collections.abc import Iterator, Sequence
 
-from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import SettingsError, load
 from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.base import Gateway

@@ -6,6 +6,7 @@ import argparse
 import os
 import secrets
 import shutil
+import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None, *, runs_next: bool = False) -> 
     options = _parser().parse_args(arguments)
     choose_language(options.language or language_of(os.environ))
     console = Console(assume=options.yes)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not options.yes and not has_terminal():
         fail("init", "there is no terminal for the questions: answer them with --yes and --set")
     try:
@@ -90,7 +93,7 @@ def main(arguments: Sequence[str] | None = None, *, runs_next: bool = False) -> 
     except SettingsError as error:
         console.warn(f"init: {error}")
         return 2
-    except StoppedError:
+    except (StoppedError, KeyboardInterrupt):
         console.say()
         console.say(_("Stopped. Tested answers are kept; the same command continues from there."))
         return _STOPPED
