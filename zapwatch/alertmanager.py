@@ -22,7 +22,7 @@ import yaml
 
 from zapwatch.cli import WRONG_USAGE, manual, parser, printable
 from zapwatch.config.load import collect
-from zapwatch.config.readers import Reader, SettingsError, is_nested_too_deep
+from zapwatch.config.readers import Reader, SettingsError, is_nested_too_deep, refuse_pipe
 from zapwatch.config.settings import BY_NAME
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, one_line
 from zapwatch.server import fail
@@ -212,6 +212,10 @@ def check_file(path: Path) -> dict[str, Any]:
     amtool = shutil.which("amtool")
     if amtool is None:
         raise AlertmanagerError("amtool is not installed: it comes with Alertmanager")
+    try:
+        refuse_pipe(path)
+    except OSError as error:
+        raise AlertmanagerError(f"{path}: {error.strerror}") from None
     done = subprocess.run(  # noqa: S603 - the operator's own file
         [amtool, "check-config", str(path)],
         capture_output=True,

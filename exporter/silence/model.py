@@ -33,7 +33,7 @@ from exporter.silence.profile import (
 )
 from zapwatch.channels import ByName, Channel, folded
 from zapwatch.config import GatewaySettings, Settings, SilenceMode
-from zapwatch.config.readers import ProbeKind
+from zapwatch.config.readers import ProbeKind, refuse_pipe
 from zapwatch.gateways.base import MAX_CHANNELS
 from zapwatch.messages.history import HOURS, Gap, History
 
@@ -255,6 +255,7 @@ def load(path: Path, bounds: Bounds) -> Model | None:
     A model that was learned for other ``bounds``, or in another time zone, is unusable.
     """
     try:
+        refuse_pipe(path)
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None

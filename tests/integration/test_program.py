@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import requests
 
 from reconnect_hook.metrics import HookMetrics
 from tests.support.hooks import SECRET, TOKEN, hook_settings
-from tests.support.programs import Program, environment, run_here
+from tests.support.programs import Program, environment, run, run_here
 from tests.support.raw_server import Conversation, RawServer
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import server
@@ -144,6 +145,31 @@ def test_a_wrong_or_missing_setting_is_named_in_one_line(
     (tmp_path / "folder").mkdir()
     line = _fails_with(tmp_path, program, **{name: value})
     assert line.startswith("DB_HOST" if name == "MESSAGE_LOG_URL" else name)
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        ("--config.check", {"WPP_GATEWAY_CA_FILE": "pipe"}),
+        ("--config.check", {"MESSAGE_LOG_URL": "sqlite:///pipe"}),
+        ("--config.check", {"WEB_CONFIG_FILE": "web.yml"}),
+        (
+            "explain loja",
+            {
+                "MESSAGE_LOG_URL": "sqlite:///log",
+                "SILENCE_MODE": "adaptive",
+                "SILENCE_STATE_FILE": "pipe",
+            },
+        ),
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, command: str, settings: dict[str, str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: pipe, key_file: pipe}")
+    done = run(tmp_path, "exporter", *command.split(), settings=_SETTINGS | settings)
+    assert "it is a named pipe" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_a_wrong_file_is_not_taken(
     assert "persons" in capsys.readouterr().err
     assert main([]) == 0
     alertmanager.file.write_text(right)
+
+
+def test_a_pipe_in_place_of_the_file_is_not_waited_for(
+    alertmanager: Alertmanager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["--reload", str(tmp_path / "pipe")]) == 1
+    assert capsys.readouterr().err == f"notify: {tmp_path}/pipe: it is a named pipe\n"
 
 
 def test_a_file_that_alertmanager_does_not_read_is_told(

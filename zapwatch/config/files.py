@@ -18,7 +18,14 @@ from urllib.parse import quote, urlencode
 
 from dotenv.parser import parse_stream
 
-from zapwatch.config.readers import Listen, SettingsError, read_bounded, read_yaml, unreadable
+from zapwatch.config.readers import (
+    Listen,
+    SettingsError,
+    read_bounded,
+    read_yaml,
+    refuse_pipe,
+    unreadable,
+)
 from zapwatch.config.settings import SECRETS, Settings
 
 _OTHER_KIND = "is it PixelHub's own? then name it in PIXELHUB_ENV or --pixelhub-env"
@@ -263,6 +270,8 @@ def _tls(path: Path, content: Any) -> Tls:
         path.parent / texts.get(name, "") for name in ("cert_file", "key_file", "client_ca_file")
     )
     try:
+        for file in (certificate, key, ca):
+            refuse_pipe(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         if verify:

@@ -59,6 +59,12 @@ def read_bounded(path: str | Path) -> bytes:
         os.close(file)
 
 
+def refuse_pipe(path: str | Path) -> None:
+    """Raise OSError for a named pipe, at which a library would wait for a writer."""
+    if Path(path).is_fifo():
+        raise OSError(errno.EINVAL, "it is a named pipe", str(path))
+
+
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
     """Return the error for a file that ``setting`` names."""
     why = getattr(error, "strerror", None) or "no such name"
@@ -358,6 +364,7 @@ class Reader:
         if not path:
             return None
         try:
+            refuse_pipe(path)
             ssl.create_default_context(cafile=path)
         except ssl.SSLError:
             raise SettingsError(
@@ -465,6 +472,11 @@ class Reader:
         if "ssl" in url.query:
             # The driver misreads it and fails without naming it.
             raise self.wrong(name, "has ssl=: write ssl_ca=FILE, by which the server is verified")
+        if backend == "sqlite":
+            try:
+                refuse_pipe(url.database or "")
+            except OSError as error:
+                raise unreadable(self.called(name), url.database or "", error) from None
         # SQLAlchemy's dialect of mysql:// finds out which of the two the server is.
         url = url.set(drivername="sqlite" if backend == "sqlite" else "mysql+pymysql")
         try:
