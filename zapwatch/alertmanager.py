@@ -220,13 +220,14 @@ def check_file(path: Path) -> dict[str, Any]:
         [amtool, "check-config", str(path)],
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         timeout=_AMTOOL_SECONDS,
     )
     if done.returncode != 0:
         _, _, wrong = done.stdout.partition("FAILED: ")
         raise AlertmanagerError(f"{path}: {one_line((wrong or done.stderr).strip())}")
-    parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    parsed = yaml.safe_load(path.read_bytes())
     return dict(parsed)
 
 

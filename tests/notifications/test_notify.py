@@ -108,6 +108,17 @@ def test_a_pipe_in_place_of_the_file_is_not_waited_for(
     assert capsys.readouterr().err == f"notify: {tmp_path}/pipe: it is a named pipe\n"
 
 
+def test_a_file_in_another_encoding_is_one_line(
+    alertmanager: Alertmanager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "alertmanager.yml"
+    other.write_text("route: {receiver: me}\nreceivers: [{name: me}]\n", encoding="utf-16")
+    assert main(["--reload", str(other)]) == 1
+    assert f"reads another file than {other}" in capsys.readouterr().err
+    assert main(["--reload", os.fsdecode(bytes(tmp_path / "\udcff"))]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_file_that_alertmanager_does_not_read_is_told(
     alertmanager: Alertmanager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
