@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from zapwatch.messages.log_tailer import LogTailer
 from zapwatch.messages.message import ActivitySnapshot, Direction, make_token
 from zapwatch.messages.source import LogMessages
-from zapwatch.messages.webhook_log import MessageLog
+from zapwatch.messages.webhook_log import MessageLog, Row
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling
@@ -180,6 +181,27 @@ class TestCheckpoint:
         assert view.messages == {}, "a look back counts none"
         assert _age(view) < _SLACK
         assert _age(view, "obra") >= 900
+
+    def test_no_row_since_is_left_unread_however_slow_the_log_is(
+        self,
+        written: WrittenLog,
+        log: MessageLog,
+        last: LogTailer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        written.write("loja", age_seconds=900)
+        last.poll(_WANTED)
+        written.write_many([*["noise"] * 25, "loja"])
+        clock, rows_after = HandMovedClock(), log.rows_after
+
+        def read_slowly(row_id: int, limit: int) -> list[Row]:
+            clock.forward(5)
+            return rows_after(row_id, min(limit, 10))
+
+        monkeypatch.setattr(log, "rows_after", read_slowly)
+        tailer = LogTailer(log, _WEEK, clock=clock)
+        tailer.restore(last.checkpoint())
+        assert _age(tailer.find(_WANTED)) < _SLACK
 
     @pytest.mark.parametrize("change", ["", "{", "[]", "null", '{"last": []}', None])
     def test_one_that_is_of_no_use_is_ignored(

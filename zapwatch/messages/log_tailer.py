@@ -168,9 +168,9 @@ class LogTailer:
         )
 
     def find(self, wanted: Collection[str]) -> ActivitySnapshot:
-        """Poll until all ``wanted`` keys are found or the lookback period has been read."""
+        """Poll until all new rows, and all ``wanted`` keys or the lookback period, are read."""
         view = self.poll(wanted)
-        while self.looking_back(wanted):
+        while view.unread or self.looking_back(wanted):
             view = self.poll(wanted)
         return view
 
