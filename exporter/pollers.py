@@ -211,7 +211,7 @@ class Poller(ABC):
 
 
 class GatewayPoller(Poller):
-    """Polls the channel list; calls ``on_new_channels`` when a channel appears in it."""
+    """Polls the channel list; calls ``on_news`` when it works again or has a new channel."""
 
     source = "channel list"
     least_pause = 1.0
@@ -221,7 +221,7 @@ class GatewayPoller(Poller):
         client: Gateway,
         board: StateStore,
         pause_seconds: float,
-        on_new_channels: Callable[[], None] = lambda: None,
+        on_news: Callable[[], None] = lambda: None,
         log: logging.Logger = _log,
         *,
         clock: Clock | None = None,
@@ -229,14 +229,14 @@ class GatewayPoller(Poller):
         super().__init__(pause_seconds, log, clock=clock)
         self._client = client
         self._board = board
-        self._on_new_channels = on_new_channels
+        self._on_news = on_news
         self._state = GatewayState(up=False)
         self._left_out: set[LeftOut] = set()
 
     def poll(self) -> None:
         """Read the channel list once; raise GatewayError."""
         listed = self._client.list_channels()
-        before = self._state.channels
+        before, was_up = self._state.channels, self._state.up
         # An unchanged list keeps its object, so that it need not be rendered again.
         channels = before if listed.channels == before else listed.channels
         self._state = GatewayState(
@@ -247,8 +247,9 @@ class GatewayPoller(Poller):
             last_success=self._clock.time(),
         )
         self._board.update(gateway=self._state)
-        if not {channel.key for channel in before}.issuperset(c.key for c in channels):
-            self._on_new_channels()
+        known = {channel.key for channel in before}
+        if not was_up or not known.issuperset(channel.key for channel in channels):
+            self._on_news()
         self._tell_left_out(listed.left_out)
 
     def close(self) -> None:

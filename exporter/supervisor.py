@@ -59,7 +59,7 @@ class GatewayMonitor:
             return
         observe = self.metrics.log_seconds.observe
         of_log = LogPoller(messages, self.store, pause, observe, log)
-        # The log is searched as soon as a channel is first listed, not a pause later.
+        # Not a pause later: a new channel is searched for, and the list may have the messages.
         of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:

@@ -29,6 +29,8 @@ from zapwatch.config import parse
 from zapwatch.gateways.base import ChannelList, Gateway, GatewayError, GatewayErrorKind, Operation
 from zapwatch.gateways.wrapper import WrapperGateway
 from zapwatch.messages import log_tailer
+from zapwatch.messages.channel_list import Activity
+from zapwatch.messages.message import MessageLogError
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
@@ -359,6 +361,34 @@ def test_new_channels_hurry_the_log_and_known_ones_do_not(
     simulated.remove("loja")
     poller.poll_once()
     assert calls == [1, 2]
+    client.close()
+
+
+def test_a_list_that_works_again_hurries_the_log(simulated: Simulator, board: StateStore) -> None:
+    def ups() -> tuple[bool, bool]:
+        gateway, log = board.snapshot.gateway, board.snapshot.log
+        assert gateway is not None
+        assert log is not None
+        return gateway.up, log.up
+
+    def listed() -> tuple[Channel, ...]:
+        gateway = board.snapshot.gateway
+        if gateway is None or not gateway.up:
+            raise MessageLogError("no list")
+        return gateway.channels
+
+    source = Activity(listed)
+    log_poller = LogPoller(source, board, 1000, lambda _: None)
+    client = WrapperGateway(simulated.url, SECRET)
+    poller = GatewayPoller(client, board, 1000, log_poller.poll_once)
+    poller.poll_once()
+    assert ups() == (True, True)
+    simulated.fault("list", "html_504", times=1)
+    poller.poll_once()
+    log_poller.poll_once()
+    assert ups() == (False, False)
+    poller.poll_once()
+    assert ups() == (True, True), "the channels in the list are the log"
     client.close()
 
 
