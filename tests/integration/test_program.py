@@ -101,6 +101,25 @@ def test_ctrl_c_ends_a_command_without_a_traceback(
         assert (process.communicate(timeout=TIMEOUT)[1], process.returncode) == ("", -signal.SIGINT)
 
 
+def test_a_folder_of_another_user_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    program = (
+        "import os\n"
+        "from zapwatch.config.report import main\n"
+        "from zapwatch.server import run\n"
+        "os.chdir('theirs')\n"
+        "os.chmod('.', 0)\n"
+        "if os.geteuid() == 0:\n"
+        "    os.seteuid(65534)\n"
+        "run(lambda: main([]))\n"
+    )
+    done = _run(program, tmp_path)
+    folder.chmod(0o700)
+    line = "config: --env-file: .env cannot be read: Permission denied\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
 _EXPORTER, _HOOK = ("exporter",), ("reconnect_hook", "serve")
 _SETTINGS = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0")
 _DATABASE = "mysql://user:not-a-real-password@127.0.0.1:1/state"

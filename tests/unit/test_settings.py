@@ -708,6 +708,11 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
         assert str(caught.value) == f"WPP_GATEWAY_CA_FILE: {path} {why}"
 
 
+def test_a_database_that_cannot_be_looked_at_may_be_needed_by_no_one() -> None:
+    url = f"sqlite:///{'x' * 300}"
+    assert str(parse({**_LEAST, "MESSAGES_STATE_URL": url}).messages_state_url) == url
+
+
 def test_a_bearers_gateway_can_have_no_user() -> None:
     values = {**_LEAST, "WPP_GATEWAY_TYPE": "wppconnect", "WPP_GATEWAY_USER": "zapwatch"}
     with pytest.raises(SettingsError, match="cannot be with the type wppconnect"):

@@ -17,7 +17,7 @@ from zapwatch.config.files import (
     read_secrets,
 )
 from zapwatch.config.load_gateways import fill, read_gateway, read_gateways
-from zapwatch.config.readers import Reader, SettingsError
+from zapwatch.config.readers import Reader, SettingsError, unreadable
 from zapwatch.config.settings import (
     BY_NAME,
     ONE_GATEWAY,
@@ -152,8 +152,11 @@ def collect(
 def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
     """Return path, values and notices of Zapwatch's own file."""
     path = env_file or DEFAULT_ENV_FILE
-    if env_file is None and not Path(path).exists():
-        return path, {}, []
+    try:
+        if env_file is None and not Path(path).exists():
+            return path, {}, []
+    except OSError as error:  # the working directory belongs to another user
+        raise unreadable("--env-file", path, error) from None
     text = read_env_text(path, "--env-file")
     values = parse_own_env(text, path)
     notices = [

@@ -61,7 +61,11 @@ def read_bounded(path: str | Path) -> bytes:
 
 def refuse_pipe(path: str | Path) -> None:
     """Raise OSError for a named pipe, at which a library would wait for a writer."""
-    if Path(path).is_fifo():
+    try:
+        is_pipe = Path(path).is_fifo()
+    except OSError:
+        return  # the library fails at once, if the file is needed at all
+    if is_pipe:
         raise OSError(errno.EINVAL, "it is a named pipe", str(path))
 
 
