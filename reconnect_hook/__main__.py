@@ -219,8 +219,15 @@ def _parser() -> argparse.ArgumentParser:
 def _tell_new_state(settings: Settings, env_file: str) -> None:
     """Warn that a check outside the settings' folder creates a new state, without history."""
     home, state = Path(env_file).resolve().parent, settings.hook_state_url
-    if state.drivername != "sqlite" or home == Path.cwd() or Path(state.database or "").exists():
-        return
+    try:
+        if (
+            state.drivername != "sqlite"
+            or home == Path.cwd()
+            or Path(state.database or "").exists()
+        ):
+            return
+    except OSError:
+        return  # the check itself fails, and tells why
     print(  # noqa: T201 - for the operator, or cron's mail
         f"check: the state is new: {Path(state.database or '').resolve()}. To use another one, run "
         f"this in its folder ({home}?) or set HOOK_STATE_URL and HOOK_LOG_FILE with full paths",

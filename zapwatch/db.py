@@ -298,8 +298,13 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
     uri = f"file:{quote(path)}?mode={'ro' if read_only else 'rw'}"
 
     def connect() -> sqlite3.Connection:
-        if read_only and not Path(path).exists():
-            raise sqlite3.OperationalError(f"there is no {path} yet")
+        if read_only:
+            try:
+                Path(path).stat()
+            except FileNotFoundError:
+                raise sqlite3.OperationalError(f"there is no {path} yet") from None
+            except OSError as error:
+                raise sqlite3.OperationalError(f"{path}: {error.strerror}") from None
         connection = sqlite3.connect(
             uri, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
         )

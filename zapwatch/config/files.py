@@ -67,6 +67,14 @@ def parse_pixelhub_env(text: str) -> dict[str, str]:
     return values
 
 
+def is_there(path: str | Path, option: str) -> bool:
+    """Whether the file that ``option`` names exists; raise SettingsError if that is unknown."""
+    try:
+        return Path(path).exists()
+    except OSError as error:
+        raise unreadable(option, str(path), error) from None
+
+
 def read_env_text(path: str, option: str) -> str:
     """Return the text of the ``.env`` file that ``option`` names; raise SettingsError.
 

@@ -7,17 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from pathlib import Path
 
 from zapwatch.channels import NamedChannel
 from zapwatch.config.files import (
+    is_there,
     parse_own_env,
     parse_pixelhub_env,
     read_env_text,
     read_secrets,
 )
 from zapwatch.config.load_gateways import fill, read_gateway, read_gateways
-from zapwatch.config.readers import Reader, SettingsError, unreadable
+from zapwatch.config.readers import Reader, SettingsError
 from zapwatch.config.settings import (
     BY_NAME,
     ONE_GATEWAY,
@@ -152,11 +152,8 @@ def collect(
 def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
     """Return path, values and notices of Zapwatch's own file."""
     path = env_file or DEFAULT_ENV_FILE
-    try:
-        if env_file is None and not Path(path).exists():
-            return path, {}, []
-    except OSError as error:  # the working directory belongs to another user
-        raise unreadable("--env-file", path, error) from None
+    if env_file is None and not is_there(path, "--env-file"):
+        return path, {}, []
     text = read_env_text(path, "--env-file")
     values = parse_own_env(text, path)
     notices = [

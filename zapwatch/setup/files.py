@@ -16,7 +16,7 @@ import dotenv
 import yaml
 
 from zapwatch.alertmanager import ways_to_people
-from zapwatch.config.files import parse_own_env, read_env_text
+from zapwatch.config.files import is_there, parse_own_env, read_env_text
 from zapwatch.config.readers import SettingsError
 from zapwatch.config.settings import PIXELHUB
 
@@ -57,7 +57,8 @@ class EnvFile:
     def __init__(self, path: Path) -> None:
         """Read the file if it exists; raise SettingsError."""
         self.path = path
-        self._text = read_env_text(str(path), "--env-file") if path.exists() else None
+        there = is_there(path, "--env-file")
+        self._text = read_env_text(str(path), "--env-file") if there else None
         self._example = parse_own_env(_example(), "")
         self.values = parse_own_env(self._text, str(path)) if self._text is not None else {}
 
