@@ -70,7 +70,6 @@ class SimulatedChannel:
 
     def enter_code(self, code: str, now: float) -> None:
         """Enter a pairing code on the phone; raise Refused if it is not valid."""
-        self.settle(now)
         alive = self.status == "qr_required" and self.pairing_code == code.replace("-", "")
         if not alive or self.knobs.registered not in {None, self._paired_for}:
             raise Refused(409, f"channel {self.id!r} has no such pairing code")
@@ -183,7 +182,6 @@ class SimulatedChannel:
         5. Then an unpaired session shows a QR code; any other answers `connected`, even if the
            list does not agree yet.
         """
-        self.settle(now)
         if self.zombie:
             return self._ask_zombie(now)
         session = self._session(now)

@@ -1,5 +1,7 @@
 """The simulator's HTTP control API under `/sim/`."""
 
+from dataclasses import dataclass
+
 from flask import Blueprint, Response, request
 
 from demo.simulator import knobs, qr_image, rules, webhook
@@ -13,22 +15,15 @@ from demo.simulator.webhook import Webhook
 _TRAFFIC = {"seconds": float, "paused": bool}
 
 
+@dataclass
 class Control:
     """Shows and changes the simulated gateway's behaviour, without a secret."""
 
-    def __init__(
-        self,
-        gateway: SimulatedGateway,
-        faults: FaultBook,
-        journal: Journal,
-        traffic: Traffic,
-        webhook: Webhook,
-    ) -> None:
-        self._gateway = gateway
-        self._faults = faults
-        self._journal = journal
-        self._traffic = traffic
-        self._webhook = webhook
+    gateway: SimulatedGateway
+    faults: FaultBook
+    journal: Journal
+    traffic: Traffic
+    webhook: Webhook
 
     def blueprint(self) -> Blueprint:
         """Create the routes."""
@@ -50,49 +45,48 @@ class Control:
 
     def _state(self) -> Response:
         state = {
-            "channels": self._gateway.snapshot(),
-            "faults": self._faults.snapshot(),
-            "traffic": self._traffic.snapshot(),
-            "webhook": self._webhook.snapshot(),
+            "channels": self.gateway.snapshot(),
+            "faults": self.faults.snapshot(),
+            "traffic": self.traffic.snapshot(),
+            "webhook": self.webhook.snapshot(),
         }
         return as_json(200, state)
 
     def _put(self, channel: str) -> Response:
         settings = rules.check(_body(), knobs.SETTINGS, f"channel {channel!r}")
-        return as_json(200, self._gateway.put(channel, settings))
+        return as_json(200, self.gateway.put(channel, settings))
 
     def _act(self, channel: str, action: str) -> Response:
-        return as_json(200, self._gateway.act(channel, action))
+        return as_json(200, self.gateway.act(channel, action))
 
     def _enter(self, channel: str) -> Response:
         code = rules.check(_body(), {"code": str}, "pairing code")["code"]
-        return as_json(200, self._gateway.enter_code(channel, code))
+        return as_json(200, self.gateway.enter_code(channel, code))
 
     def _switch_on(self, operation: str) -> Response:
-        return as_json(200, self._faults.switch_on(operation, _body()))
+        return as_json(200, self.faults.switch_on(operation, _body()))
 
     def _clear(self, operation: str | None = None) -> Response:
-        self._faults.clear(operation)
-        return as_json(200, {"faults": self._faults.snapshot()})
+        self.faults.clear(operation)
+        return as_json(200, {"faults": self.faults.snapshot()})
 
     def _requests(self) -> Response:
         wanted = request.args
-        return as_json(200, self._journal.calls(wanted.get("operation"), wanted.get("channel")))
+        return as_json(200, self.journal.calls(wanted.get("operation"), wanted.get("channel")))
 
     def _forget(self) -> Response:
-        self._journal.clear()
+        self.journal.clear()
         return as_json(200, [])
 
     def _set_webhook(self) -> Response:
-        self._webhook.set(**rules.check(_body(), webhook.SETTINGS, "webhook"))
+        self.webhook.set(**rules.check(_body(), webhook.SETTINGS, "webhook"))
         # The traffic has not started yet if there is no message log.
-        self._traffic.start(also_without_log=True)
-        return as_json(200, self._webhook.snapshot())
+        self.traffic.start(also_without_log=True)
+        return as_json(200, self.webhook.snapshot())
 
     def _set_traffic(self) -> Response:
-        values = rules.check(_body(), _TRAFFIC, "traffic")
-        self._traffic.set(**values)
-        return as_json(200, self._traffic.snapshot())
+        self.traffic.set(**rules.check(_body(), _TRAFFIC, "traffic"))
+        return as_json(200, self.traffic.snapshot())
 
     def _qr_image(self, number: int) -> Response:
         return Response(qr_image.png(number), mimetype="image/png")

@@ -68,10 +68,7 @@ class SimulatedGateway:
     def enter_code(self, channel_id: str, code: str) -> dict[str, Any]:
         """Enter a pairing code on a channel's phone; raise Refused if it is not valid."""
         with self._lock:
-            now = self.clock.monotonic()
-            channel = self._channels.get(channel_id)
-            if channel is None:
-                raise Refused(404, f"there is no channel {channel_id!r}")
+            channel, now = self._found(channel_id)
             channel.enter_code(code, now)
             return channel.snapshot(now)
 
@@ -108,11 +105,7 @@ class SimulatedGateway:
         if action not in {*ACTIONS, "remove"}:
             raise Refused(404, f"unknown action {action!r}; known are {', '.join(ACTIONS)}, remove")
         with self._lock:
-            now = self.clock.monotonic()
-            channel = self._channels.get(channel_id)
-            if channel is None:
-                raise Refused(404, f"there is no channel {channel_id!r}")
-            channel.settle(now)
+            channel, now = self._found(channel_id)
             if action == "remove":
                 del self._channels[channel_id]
             else:
@@ -179,6 +172,15 @@ class SimulatedGateway:
     def messages_of(self, channel: SimulatedChannel) -> list[SimulatedMessage]:
         """Return a channel's stored messages, the oldest first; call it within `at`."""
         return sorted(self._kept[channel.id], key=lambda one: one.at or 0.0)
+
+    def _found(self, channel_id: str) -> tuple[SimulatedChannel, float]:
+        """Return a channel, settled to the current time, and that time; raise Refused."""
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            raise Refused(404, f"there is no channel {channel_id!r}")
+        now = self.clock.monotonic()
+        channel.settle(now)
+        return channel, now
 
     def _add(self, channel_id: str, *, paired: bool) -> SimulatedChannel:
         channel = SimulatedChannel(channel_id, "connected" if paired else "disconnected")

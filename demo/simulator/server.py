@@ -72,12 +72,9 @@ class SimulatorServer:
             APIS[api](self.gateway, self.faults, journal, secret).blueprint(),
             Control(self.gateway, self.faults, journal, self._traffic, self._webhook).blueprint(),
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        if tls is not None:
-            context.load_cert_chain(*tls)
         self._server = _listen(host, port, app)
         if tls is not None:
-            _use_tls(self._server, context)
+            _use_tls(self._server, *tls)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'http' if tls is None else 'https'}://{shown}:{self._server.port}"
         self._thread = threading.Thread(
@@ -115,7 +112,9 @@ def _listen(host: str, port: int, app: Any) -> _Server:
         return _Server(host, port, app, handler=_Handler, fd=listener.fileno())
 
 
-def _use_tls(server: _Server, context: ssl.SSLContext) -> None:
+def _use_tls(server: _Server, certificate: Path, key: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
     # The connection's own thread does the handshake: otherwise a client that never completes it
     # would block all other connections.
     server.socket = context.wrap_socket(
