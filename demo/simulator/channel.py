@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from demo.simulator.errors import Refused
 from demo.simulator.knobs import Knobs, Session, Status
+from demo.simulator.rules import Refused
 
 Reply = Literal["connected", "initializing", "not_started", "qr"]
 """The gateway's answer to a request for a QR code."""

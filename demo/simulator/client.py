@@ -5,6 +5,8 @@ from urllib.parse import quote
 
 import requests
 
+_TIMEOUT = 5.0
+
 
 class SimulatorError(Exception):
     """The simulator refused a control call; the text is its error line."""
@@ -16,9 +18,8 @@ class Simulator:
     Thread-safe. A refused call raises SimulatorError, a failed one a `requests.RequestException`.
     """
 
-    def __init__(self, url: str, *, timeout: float = 5.0, verify: bool | str = True) -> None:
+    def __init__(self, url: str, *, verify: bool | str = True) -> None:
         self.url = url.rstrip("/")
-        self._timeout = timeout
         self._verify = verify
 
     def state(self) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class Simulator:
                 f"{self.url}/sim/{path}",
                 json=body,
                 params=params,
-                timeout=self._timeout,
+                timeout=_TIMEOUT,
                 verify=self._verify,
             )
         answer = response.json()

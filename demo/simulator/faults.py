@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from demo.simulator import rules
 from demo.simulator.apis import wrapper_answers as answers
-from demo.simulator.errors import Refused
+from demo.simulator.rules import Refused
 
 OPERATIONS = (
     "list",

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from demo.simulator.channel import ACTIONS, SimulatedChannel
-from demo.simulator.errors import Refused
 from demo.simulator.knobs import POSTING
 from demo.simulator.messages import Births, SimulatedMessage
+from demo.simulator.rules import Refused
 from zapwatch.clock import Clock
 
 T = TypeVar("T")

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from demo.simulator.errors import Refused
+
+class Refused(Exception):  # noqa: N818 - the name states the result
+    """A refused control call, with the HTTP status and a line with the reason."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def check(values: object, hints: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -179,7 +179,9 @@ class SimulatedApi(ABC):
         `refusal` is the answer to a wrong secret if it is not the usual one.
         """
         right = self.is_right() if right is None else right
-        call = self._begin(operation, channel, right=right)
+        request_id = request.headers.get("X-Request-Id")
+        call = Call(request.method, request.path, operation, channel, right, request_id)
+        self._journal.begin(call)
         ordinary = work if right else lambda: refusal or self.refusal()
         on = self._faults.take(operation, channel, trusted=right)
         if on is None:
@@ -192,20 +194,8 @@ class SimulatedApi(ABC):
         call.status = outcome.status
         return outcome.response
 
-    def elsewhere(self, answer: HttpAnswer) -> Response:
-        """Simulate another server, which must not receive the secret."""
-        call = self._begin("elsewhere", None, right=self.is_right())
-        call.status = answer.status
-        return as_json(*answer)
-
     def _unknown(self, **_: str) -> Response:
         return self.answer("unknown", None, lambda: self.unknown)
-
-    def _begin(self, operation: str, channel: str | None, *, right: bool) -> Call:
-        request_id = request.headers.get("X-Request-Id")
-        call = Call(request.method, request.path, operation, channel, right, request_id)
-        self._journal.begin(call)
-        return call
 
 
 def is_secret(given: str, secret: str) -> bool:

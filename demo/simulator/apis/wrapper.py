@@ -1,10 +1,10 @@
 """The wrapper's HTTP API, modelled on the contract."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from flask import Response
 
-from demo.simulator.apis import wrapper_answers as answers
 from demo.simulator.apis.calls import (
     METHODS,
     WORDS,
@@ -14,6 +14,13 @@ from demo.simulator.apis.calls import (
     body_of_request,
     png,
     texts_of_request,
+)
+from demo.simulator.apis.wrapper_answers import (
+    NOT_FOUND,
+    UNAUTHORIZED,
+    channel_list,
+    error,
+    ok,
 )
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.messages import SimulatedMessage
@@ -26,9 +33,9 @@ class WrapperApi(SimulatedApi):
 
     key_header = "X-Gateway-Secret"
     paths = "/api/"
-    unauthorized = answers.UNAUTHORIZED
-    unknown = answers.UNKNOWN_CALL
-    missing = answers.NOT_FOUND
+    unauthorized = UNAUTHORIZED
+    unknown = error(404, "No such call")
+    missing = NOT_FOUND
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
@@ -61,30 +68,28 @@ class WrapperApi(SimulatedApi):
         return other_payload(channel, OTHER_EVENTS[0])
 
     def _list(self) -> Response:
-        def work() -> HttpAnswer:
-            return answers.channel_list(
-                self.gateway.each(lambda c: answers.list_entry(c.id, c.knobs, c.status))
-            )
-
-        return self.answer("list", None, work)
+        return self.answer("list", None, lambda: channel_list(self.gateway.each(_entry)))
 
     def _qr(self, one: SimulatedChannel, now: float) -> HttpAnswer:
         reply = one.ask_qr(now)
         if reply == "qr":
-            return answers.qr_code(one.knobs.qr_text or png(self.gateway.next_qr()))
-        return {
-            "connected": answers.CONNECTED,
-            "initializing": answers.INITIALIZING,
-            "not_started": answers.NOT_STARTED,
-        }[reply]
+            return ok(qr=one.knobs.qr_text or png(self.gateway.next_qr()))
+        if reply == "not_started":
+            words = "Session not started. Use POST /api/channels/{id}/start-session"
+            return error(200, words)
+        if reply == "initializing":
+            return ok(qr=None, status="INITIALIZING")
+        words = "The session is connected, no QR code is needed"
+        return ok(qr=None, status="CONNECTED", message=words)
 
     def _start_session(self, one: SimulatedChannel, now: float) -> HttpAnswer:
         one.start_session(now)
-        return answers.STARTED
+        return ok(message="The session is starting")
 
     def _delete(self, channel: str) -> Response:
         def work() -> HttpAnswer:
-            return answers.DELETED if self.gateway.delete(channel) else answers.NOT_FOUND
+            gone = self.gateway.delete(channel)
+            return ok(message="The session was thrown away") if gone else NOT_FOUND
 
         return self.answer("delete", channel, work)
 
@@ -94,9 +99,10 @@ class WrapperApi(SimulatedApi):
 
         def work() -> HttpAnswer:
             if not channel:
-                return answers.NO_CHANNEL_NAMED
-            made = self.gateway.create(channel)
-            return answers.created(channel) if made else answers.ALREADY_THERE
+                return error(400, "The field 'channel' is missing")
+            if not self.gateway.create(channel):
+                return error(409, "Channel already exists")
+            return HttpAnswer(201, {"success": True, "channel": {"id": channel, "name": channel}})
 
         return self.answer("create", channel, work)
 
@@ -104,14 +110,17 @@ class WrapperApi(SimulatedApi):
         channel, number, text = texts_of_request("channel", "to", "text")
 
         if not number or not text:
-            return self.answer("send", channel, lambda: answers.NO_MESSAGE)
-        return self.send(
-            channel,
-            number,
-            text,
-            lambda sent: answers.sent(sent.id),
-            lambda *_: answers.NOT_SENT,
-        )
+            missing = error(400, "The fields 'to' and 'text' are missing")
+            return self.answer("send", channel, lambda: missing)
+        unsent = error(500, "WPPConnect could not send the message")
+        return self.send(channel, number, text, lambda sent: ok(id=sent.id), lambda *_: unsent)
 
     def _elsewhere(self) -> Response:
-        return self.elsewhere(answers.channel_list([]))
+        """Simulate another server, which must not receive the secret."""
+        answer = channel_list([])
+        return self.answer("elsewhere", None, lambda: answer, refusal=answer)
+
+
+def _entry(channel: SimulatedChannel) -> dict[str, Any]:
+    entry = {"id": channel.id, "name": channel.id} if channel.knobs.lists_id else {}
+    return entry | channel.knobs.shown("status", channel.status)
