@@ -18,13 +18,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.whole_stack import TOKEN, whole_stack
 from demo.configuration import ALERTMANAGER, ROOT
 from demo.loop import Loop
-from demo.past import Past, PastProblem
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.hooks import TOKEN as HOOK_TOKEN
 from tests.support.inbox import Inbox
 from tests.support.looks import Look, launch, log_in, window
+from tests.support.past import Past, PastProblem
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
 

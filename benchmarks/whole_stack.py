@@ -11,10 +11,10 @@ from pathlib import Path
 
 from demo.configuration import ALERTMANAGER, Addresses
 from demo.loop import Loop
-from demo.past import Past, write_past
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
+from tests.support.past import Past, write_past
 from tests.support.ports import free
 
 TOKEN = "the-token-of-the-benchmarks"
@@ -51,7 +51,7 @@ def whole_stack(
             at = Addresses(*(free() for _ in range(4)))
             loop = Loop(folder / "loop", at, env, TOKEN, alertmanager=alertmanager)
             if past:
-                write_past(folder / "loop" / "prometheus", time.time() - 30, "wpp", past)
+                write_past(folder / "loop" / "prometheus", time.time() - 30, past)
             with loop:
                 loop.wait_until_ready()
                 yield loop, simulator

@@ -12,11 +12,11 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from demo.past import Past, PastProblem, write_past
 from tests.browser.axe import check
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.http_servers import Exposition
 from tests.support.looks import Look, in_one_look, log_in, window
+from tests.support.past import Past, PastProblem, write_past
 from tests.support.programs import Fork, Program
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
@@ -48,7 +48,7 @@ def hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     exposition = Exposition(_metrics(time.time()))
     prometheus = Prometheus(folder, exposition.at)
     past = Past(_WITH_PAST, 60, [PastProblem(6, 1.5), PastProblem(15, 2, silent=True)])
-    write_past(prometheus.data, time.time() - 120, "wpp", [past])
+    write_past(prometheus.data, time.time() - 120, [past])
     settings = hook_settings(
         "http://127.0.0.1:1",
         PROMETHEUS_URL=prometheus.url,

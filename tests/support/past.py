@@ -31,12 +31,17 @@ class Past:
     """Messages in a busy hour."""
     troubles: Sequence[PastProblem] = ()
 
+    @property
+    def labels(self) -> str:
+        """The labels of the channel's series, at the gateway ``wpp``."""
+        return f'gateway="wpp",channel="{self.channel}"'
 
-def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) -> None:
+
+def write_past(folder: Path, now: float, pasts: Sequence[Past]) -> None:
     """Write TSDB blocks up to ``now`` into ``folder``, the data folder of a Prometheus."""
     folder.mkdir(parents=True, exist_ok=True)
     text = folder.parent / "past.txt"
-    text.write_text("".join(f"{line}\n" for line in _lines(now, gateway, pasts)))
+    text.write_text("".join(f"{line}\n" for line in _lines(now, pasts)))
     # promtool reads all of the text for each block; without the option there are 84 blocks.
     command = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=24h", "openmetrics"]
     command += [str(text), str(folder)]
@@ -44,23 +49,19 @@ def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) ->
     text.unlink()
 
 
-def _lines(now: float, gateway: str, pasts: Sequence[Past]) -> Iterator[str]:
+def _lines(now: float, pasts: Sequence[Past]) -> Iterator[str]:
     times = [now - seconds for seconds in range(_WEEK, 0, -_STEP)]
     connected = "whatsapp_channel_connected"
     for name, step in ((connected, 1), (f"gateway_channel:{connected}:avg5m", 300 // _STEP)):
         yield f"# TYPE {name} gauge"
         for past in pasts:
-            labels = f'gateway="{gateway}",channel="{past.channel}"'
             yield from (
-                f"{name}{{{labels}}} {int(not _is_down(past, now - at))} {at:.0f}"
+                f"{name}{{{past.labels}}} {int(not _is_down(past, now - at))} {at:.0f}"
                 for at in times[::step]
             )
     yield "# TYPE ALERTS gauge"
     for past in pasts:
-        labels = (
-            f'gateway="{gateway}",channel="{past.channel}",alertname="WhatsAppChannelSilent",'
-            'alertstate="firing"'
-        )
+        labels = f'{past.labels},alertname="WhatsAppChannelSilent",alertstate="firing"'
         for at in times:
             if any(one.silent for one in _during(past, now - at)):
                 yield f"ALERTS{{{labels}}} 1 {at:.0f}"
@@ -68,7 +69,7 @@ def _lines(now: float, gateway: str, pasts: Sequence[Past]) -> Iterator[str]:
     chance = random.Random(7)
     for past in pasts:
         for direction, share in (("in", 0.62), ("out", 0.38)):
-            labels = f'gateway="{gateway}",channel="{past.channel}",direction="{direction}"'
+            labels = f'{past.labels},direction="{direction}"'
             total = 0.0
             for at in times:
                 if not _during(past, now - at):
