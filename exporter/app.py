@@ -153,21 +153,19 @@ class Receiver:
         take: Take,
         count: Count,
         on_state: Callable[[str], None],
-        *,
-        clock: Clock | None = None,
     ) -> None:
         """``senders`` maps gateway names to gateways; it may change later.
 
         ``on_state`` is called with a gateway's name when a session's state may have changed.
         """
         self._behind = behind
-        self._clock = clock or Clock()
+        self._clock = Clock()
         self._senders = senders
         self._take = take
         self._count = count
         self._on_state = on_state
         self._told_at: dict[tuple[str, str], float] = {}
-        self.throttle = LoginThrottle(clock)
+        self.throttle = LoginThrottle()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -223,10 +223,8 @@ class GatewayPoller(Poller):
         pause_seconds: float,
         on_news: Callable[[], None] = lambda: None,
         log: logging.Logger = _log,
-        *,
-        clock: Clock | None = None,
     ) -> None:
-        super().__init__(pause_seconds, log, clock=clock)
+        super().__init__(pause_seconds, log)
         self._client = client
         self._board = board
         self._on_news = on_news

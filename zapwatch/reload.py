@@ -36,16 +36,12 @@ class Reloading:
         Both raise SettingsError to refuse.
         """
         self._load = load
-        self._settings = settings
+        self.settings = settings
+        """Current settings."""
         self._follow = follow
         self._metrics = metrics
         self._reloading = threading.Lock()
         self._wanted = threading.Event()
-
-    @property
-    def settings(self) -> Settings:
-        """Current settings."""
-        return self._settings
 
     def start(self) -> None:
         """Install the SIGHUP handler; call from the main thread."""
@@ -76,12 +72,12 @@ class Reloading:
     def _reload(self) -> str | None:
         try:
             read = self._load()
-            changes = compare(self._settings, read)
+            changes = compare(self.settings, read)
             self._follow(read.gateways)
         except SettingsError as error:
             _log.error("the settings stay as they are, the new ones are refused: %s", error)
             return str(error)
-        self._settings = merge(self._settings, read)
+        self.settings = merge(self.settings, read)
         _log.info("settings were read again: %s", changes)
         return None
 

@@ -343,7 +343,7 @@ class Thresholds:
         key = channel.key
         last = last_message.get(key)
         learned = model.of(channel) if model else None
-        override = self._overrides.of(channel) if self._overrides else None
+        override = self._overrides.of(channel)
         if learned is None or last is None or override:
             return override or self._fixed
         self._forget_other(model)

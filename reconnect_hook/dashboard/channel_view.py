@@ -19,6 +19,7 @@ from reconnect_hook.dashboard.timeline import (
     Shares,
     TimelineSpan,
     TimelineState,
+    quarter_at,
     spans_of,
 )
 from reconnect_hook.history import Attempt, Paused, Present, RepairHistory, Waiting
@@ -270,7 +271,7 @@ class RecentRepairs:
         helped: dict[str, dict[int, bool]] = {}
         for attempt in self._today.values():
             if attempt.outcome in RECOVERIES | FAILURES:
-                quarter = math.ceil(attempt.finished_at / QUARTER_SECONDS)
+                quarter = quarter_at(attempt.finished_at)
                 quarters = helped.setdefault(attempt.key, {})
                 did = attempt.outcome in RECOVERIES
                 quarters[quarter] = quarters.get(quarter, False) or did
