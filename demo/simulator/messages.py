@@ -3,7 +3,9 @@
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from zapwatch.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -12,8 +14,8 @@ class SimulatedMessage:
 
     `by_api` marks a message that was sent by the gateway's own API: the report is no proof of a
     connection to WhatsApp. `words` None means any text. `kind` is WhatsApp Web's type; a
-    `ciphertext` may appear again, decrypted, with the same id. `at` is in Unix seconds, None for
-    now.
+    `ciphertext` may appear again, decrypted, with the same id. `at` is in Unix seconds; 0 becomes
+    the time of its birth.
     """
 
     channel: str
@@ -26,7 +28,7 @@ class SimulatedMessage:
     chat: str = "5500000000001@c.us"
     participant: str | None = None
     kind: str = "chat"
-    at: float | None = None
+    at: float = 0.0
 
     @property
     def serialized(self) -> str:
@@ -41,7 +43,8 @@ Listener = Callable[[SimulatedMessage], None]
 class Births:
     """Calls every listener with each new message, in the thread that creates the message."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
 
@@ -52,6 +55,7 @@ class Births:
 
     def bear(self, message: SimulatedMessage) -> None:
         """Call all listeners with a message."""
+        message = message if message.at else replace(message, at=self._clock.time())
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:

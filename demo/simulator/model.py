@@ -24,7 +24,7 @@ class SimulatedGateway:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.births = Births()
+        self.births = Births(self.clock)
         self.births.listen(self._count)
         self._channels: dict[str, SimulatedChannel] = {}
         self._sent: dict[str, SimulatedMessage] = {}
@@ -139,20 +139,13 @@ class SimulatedGateway:
                 sender=sender.number,
                 receiver=number,
                 words=words,
+                at=self.clock.time(),
             )
             self._sent[sent.id] = sent
         self.births.bear(sent)
         for receiver in receivers:
-            self.births.bear(
-                SimulatedMessage(
-                    receiver.id,
-                    outgoing=False,
-                    sender=sent.sender,
-                    receiver=number,
-                    words=words,
-                    id=sent.id,
-                )
-            )
+            arrived = replace(sent, channel=receiver.id, outgoing=False, by_api=False)
+            self.births.bear(arrived)
         return sent
 
     def take_back(self, channel_id: str, number: str, message_id: str) -> bool:
@@ -171,7 +164,7 @@ class SimulatedGateway:
 
     def messages_of(self, channel: SimulatedChannel) -> list[SimulatedMessage]:
         """Return a channel's stored messages, the oldest first; call it within `at`."""
-        return sorted(self._kept[channel.id], key=lambda one: one.at or 0.0)
+        return sorted(self._kept[channel.id], key=lambda one: one.at)
 
     def _found(self, channel_id: str) -> tuple[SimulatedChannel, float]:
         """Return a channel, settled to the current time, and that time; raise Refused."""
@@ -203,10 +196,9 @@ class SimulatedGateway:
         if not channel.knobs.stores:
             return
         kept = self._kept[channel.id]
-        at = self.clock.time() if message.at is None else message.at
         if message.kind == "ciphertext":
-            self._encrypted[channel.id, message.id] = at
+            self._encrypted[channel.id, message.id] = message.at
         elif (channel.id, message.id) in self._encrypted:
-            at = self._encrypted.pop((channel.id, message.id))
+            message = replace(message, at=self._encrypted.pop((channel.id, message.id)))
             kept.remove(next(one for one in kept if one.id == message.id))
-        kept.append(replace(message, at=at))
+        kept.append(message)

@@ -198,7 +198,7 @@ class Traffic:
                 _insert_event(connection, WhapiApi.other(channel["id"]))
         events: dict[str, dict[str, Any]] = {}
         for message in born:
-            event = WhapiApi.event(message, self._gateway.clock.time())
+            event = WhapiApi.event(message)
             events.setdefault(message.channel, event | {"messages": []})["messages"] += event[
                 "messages"
             ]

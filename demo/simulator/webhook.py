@@ -97,9 +97,8 @@ class Webhook:
                     continue
                 for _ in range(manners.flood):
                     self._post(session, manners.url, self._api.other(message.channel))
-                born_at = self._gateway.clock.time() if message.at is None else message.at
-                at = born_at - manners.late_seconds
-                event = self._api.event(message, at)
+                late = replace(message, at=message.at - manners.late_seconds)
+                event = self._api.event(late)
                 if manners.megabytes:
                     event["base64"] = "A" * int(manners.megabytes * 1024 * 1024)
                 for _ in range(1 + manners.repeats):

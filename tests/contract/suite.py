@@ -570,7 +570,7 @@ class GatewayContract:
         assert not world.asked
 
     def _read(self, message: SimulatedMessage) -> list[Message]:
-        return self.parse(APIS[self.kind].event(message, _NOW - 3))
+        return self.parse(APIS[self.kind].event(replace(message, at=_NOW - 3)))
 
     def parse(self, event: object) -> list[Message]:
         """Return what is read of an event."""
@@ -603,8 +603,8 @@ class GatewayContract:
 
     def test_no_value_in_an_event_is_a_fault_of_zapwatch(self) -> None:
         words = make_token("Loja 1")
-        message = SimulatedMessage("Loja 1", outgoing=False, id="3EB0", words=words)
-        for event in _changed(APIS[self.kind].event(message, _NOW)):
+        message = SimulatedMessage("Loja 1", outgoing=False, id="3EB0", words=words, at=_NOW)
+        for event in _changed(APIS[self.kind].event(message)):
             with suppress(EventError):
                 for found in self.parse(event):
                     assert 0 < len(found.key) <= 255

@@ -133,7 +133,7 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
     assert received.events.keys() == {"A"}
     assert "text of a person" not in repr(received)
     made = phone.world.gateway.with_media(phone.world.channel(), received.events["A"])
-    posted: dict[str, Any] = APIS[kind].event(message, phone.now - 600)
+    posted: dict[str, Any] = APIS[kind].event(message)
     assert made["event"] == {"waha": "message"}.get(kind, posted["event"])
     place = {"waha": "payload", "evolution": "data"}.get(kind)
     if place is not None:

@@ -324,7 +324,7 @@ def test_one_that_needs_nobody_is_left_alone_and_a_zombie_without_a_call_is_told
 
 @pytest.mark.parametrize("at", ["2026-02-02", "soon", "2026-02-02T02:40:00", "9" * 5000, None, [1]])
 def test_a_time_that_cannot_be_read_gives_way_to_the_arrivals(at: object) -> None:
-    event = APIS["gowa"].event(SimulatedMessage("loja", outgoing=False), _NOW)
+    event = APIS["gowa"].event(SimulatedMessage("loja", outgoing=False, at=_NOW))
     event["payload"]["timestamp"] = at
     body = json.dumps(event).encode()
     assert [one.at for one in parse_event(ADAPTERS["gowa"].read_event, body, _NOW)] == [_NOW]

@@ -124,7 +124,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
     inbox.list_channels("wpp", channels)
 
     def take(message: SimulatedMessage) -> None:
-        body = json.dumps(APIS[kind].event(message, time.time())).encode()
+        body = json.dumps(APIS[kind].event(message)).encode()
         for one in parse_event(client.read_event, body, time.time()):
             inbox.take("wpp", one)
             inbox.write()

@@ -56,7 +56,7 @@ _INCOMING = {"wrapper": wrapper, "wppconnect": wppconnect, "evolution": evolutio
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_what_only_resembles_an_echo_is_a_message(kind: str) -> None:
-    like = APIS[kind].event(Born("Loja 1", outgoing=False, words="zapwatch-echo-1234"), _NOW)
+    like = APIS[kind].event(Born("Loja 1", outgoing=False, words="zapwatch-echo-1234", at=_NOW))
     assert message(kind, like).echo is None
     large = {**_INCOMING[kind](), "media": make_token("Loja 1") + "A" * 65536}
     assert message(kind, large).echo is None
@@ -182,7 +182,7 @@ def test_what_could_not_be_decrypted_is_told_apart(kind: str, event: dict[str, A
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_the_simulators_ciphertext_cannot_be_read(kind: str) -> None:
-    event = APIS[kind].event(Born("Loja 1", outgoing=False, kind="ciphertext"), _NOW)
+    event = APIS[kind].event(Born("Loja 1", outgoing=False, kind="ciphertext", at=_NOW))
     assert not message(kind, event).readable
 
 

@@ -72,8 +72,8 @@ class SimulatedApi(ABC):
 
     @staticmethod
     @abstractmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
-        """Return the event of a message and its time in Unix seconds."""
+    def event(message: SimulatedMessage) -> Event:
+        """Return the event of a message."""
 
     @staticmethod
     @abstractmethod

@@ -72,12 +72,12 @@ class EvolutionApi(SimulatedApi):
         return _refusal(404, "Not Found", [f'The "{channel}" instance does not exist'])
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         return {
             "event": "send.message" if message.by_api else "messages.upsert",
             "instance": message.channel,
-            "data": _row(message, at),
+            "data": _row(message),
             "sender": f"{message.sender or CUSTOMER}@s.whatsapp.net",
             "apikey": "an-api-key-that-must-not-be-kept",
         }
@@ -197,13 +197,13 @@ class EvolutionApi(SimulatedApi):
         rows = [m for m in self.gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
         if bounds.get("gte") and bounds.get("lte"):
             first, last = (_as_date(bounds[name]) for name in ("gte", "lte"))
-            rows = [m for m in rows if first <= int(m.at or 0) <= last]
+            rows = [m for m in rows if first <= int(m.at) <= last]
         if (where.get("key") or {}).get("fromMe"):
             rows = [m for m in rows if m.outgoing]
         records: list[dict[str, Any]] = [
             {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
             | {"instanceId": _id(one), "contextInfo": None, "MessageUpdate": []}
-            | _row(m, m.at or 0.0)
+            | _row(m)
             for m in rows[(number - 1) * size : number * size]
         ]
         pages = {"total": len(rows), "pages": -(-len(rows) // size), "currentPage": number}
@@ -245,7 +245,7 @@ class EvolutionApi(SimulatedApi):
         }
 
 
-def _row(message: SimulatedMessage, at: float) -> Event:
+def _row(message: SimulatedMessage) -> Event:
     """Return a message as events and lists have it."""
     return {
         "key": {
@@ -256,7 +256,7 @@ def _row(message: SimulatedMessage, at: float) -> Event:
         # As in issue 91 of evolution-api.
         "message": {} if message.kind == "ciphertext" else {"conversation": message.words or WORDS},
         "messageType": "conversation" if message.kind == "chat" else f"{message.kind}Message",
-        "messageTimestamp": int(at),
+        "messageTimestamp": int(message.at),
     }
 
 

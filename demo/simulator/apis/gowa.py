@@ -82,7 +82,7 @@ class GowaApi(SimulatedApi):
         return channel or given.encode("latin-1").decode(errors="replace")
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         return {
             "event": "message",
@@ -91,7 +91,7 @@ class GowaApi(SimulatedApi):
             "payload": {
                 "id": message.id,
                 "is_from_me": message.outgoing,
-                "timestamp": rfc3339(at),
+                "timestamp": rfc3339(message.at),
                 "from": f"{message.sender or CUSTOMER}@s.whatsapp.net",
                 "body": message.words or WORDS,
             },
@@ -135,7 +135,7 @@ class GowaApi(SimulatedApi):
         return _ok("Logout success")
 
     def _chats(self, one: SimulatedChannel, _: float) -> HttpAnswer:
-        last = {_jid(m.chat): m.at or 0.0 for m in self.gateway.messages_of(one)}
+        last = {_jid(m.chat): m.at for m in self.gateway.messages_of(one)}
         newest = sorted(last, key=lambda jid: -last[jid])
         rows = [{"jid": jid, "last_message_time": rfc3339(last[jid])} for jid in newest]
         return _page(rows)
@@ -148,7 +148,7 @@ class GowaApi(SimulatedApi):
                 "id": m.id,
                 "chat_jid": chat,
                 "content": m.words or WORDS,
-                "timestamp": rfc3339(m.at or 0.0),
+                "timestamp": rfc3339(m.at),
                 "is_from_me": m.outgoing,
                 "media_type": "" if m.kind == "chat" else m.kind,
             }

@@ -70,18 +70,18 @@ class OpenwaApi(SimulatedApi):
         )
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         chat = f"{message.sender or CUSTOMER}@c.us"
         return {
             "event": "message.sent" if message.outgoing else "message.received",
-            "timestamp": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(),
+            "timestamp": dt.datetime.fromtimestamp(message.at, dt.UTC).isoformat(),
             "sessionId": openwa_id(message.channel),
             "data": {
                 "id": f"{str(message.outgoing).lower()}_{chat}_{message.id}",
                 "chatId": chat,
                 "from": chat,
-                "timestamp": int(at),
+                "timestamp": int(message.at),
                 "body": message.words or WORDS,
             },
         }
@@ -168,7 +168,7 @@ class OpenwaApi(SimulatedApi):
                     "body": m.words or WORDS,
                     "type": "text" if m.kind == "chat" else m.kind,
                     "direction": "outgoing" if m.outgoing else "incoming",
-                    "timestamp": int(m.at or 0),
+                    "timestamp": int(m.at),
                 }
                 for m in reversed(self.gateway.messages_of(one))
                 if m.kind not in {"protocol", "reaction", "ciphertext"}

@@ -82,15 +82,15 @@ class WahaApi(SimulatedApi):
         return super().is_right() or self._is_old_core()
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         return {
             "id": f"evt_{secrets.token_hex(13)}",
             "event": "message.any",
             "session": message.channel,
             "engine": "NOWEB",
-            "timestamp": int(at * 1000),
-            "payload": _content(message, at) | _media(message),
+            "timestamp": int(message.at * 1000),
+            "payload": _content(message) | _media(message),
         }
 
     @staticmethod
@@ -181,7 +181,7 @@ class WahaApi(SimulatedApi):
 
     def _overview(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         last = {message.chat: message for message in self.gateway.messages_of(one)}
-        newest = sorted(last.values(), key=lambda message: message.at or 0.0, reverse=True)
+        newest = sorted(last.values(), key=lambda message: message.at, reverse=True)
         rows: list[dict[str, Any]] = [
             {"id": message.chat, "name": None, "picture": None, "_chat": {}}
             | {"lastMessage": _row(message)}
@@ -201,7 +201,7 @@ class WahaApi(SimulatedApi):
                 bounds = (("filter.timestamp.gte", 1), ("filter.timestamp.lte", -1))
                 for name, sign in bounds:
                     limit = float(asked.get(name, "-inf" if sign > 0 else "inf"))
-                    rows = [m for m in rows if sign * (m.at or 0.0) >= sign * limit]
+                    rows = [m for m in rows if sign * m.at >= sign * limit]
             if asked.get("filter.fromMe") == "false":
                 rows = [m for m in rows if not m.outgoing]
             if asked.get("sortOrder") == "desc":
@@ -317,16 +317,16 @@ def _media(message: SimulatedMessage) -> dict[str, Any]:
 
 def _row(message: SimulatedMessage) -> dict[str, Any]:
     unused = {"to": "", "participant": "", "mediaUrl": "", "ack": 1, "ackName": "SERVER"}
-    return unused | _content(message, message.at or 0.0)
+    return unused | _content(message)
 
 
-def _content(message: SimulatedMessage, at: float) -> dict[str, Any]:
+def _content(message: SimulatedMessage) -> dict[str, Any]:
     """Return a message as events and lists have it."""
     kind = "conversation" if message.kind == "chat" else f"{message.kind}Message"
     return {
         "source": "api" if message.by_api else "app",
         "id": message.serialized,
-        "timestamp": int(at),
+        "timestamp": int(message.at),
         "from": f"{message.sender}@c.us" if message.sender else message.chat,
         "fromMe": message.outgoing,
         "hasMedia": message.kind == "image",

@@ -77,10 +77,10 @@ class WhapiApi(SimulatedApi):
         return bool(self.named(""))
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         return {
-            "messages": [_row(message, at)],
+            "messages": [_row(message)],
             "event": {"type": "messages", "event": "post"},
             "channel_id": whapi_id(message.channel),
         }
@@ -175,7 +175,7 @@ class WhapiApi(SimulatedApi):
         if not 1 <= count <= 500:
             return _error(400, "count must be from 1 to 500")
         found = [
-            _row(m, m.at or 0.0)
+            _row(m)
             for m in self.gateway.messages_of(one)
             if m.kind != "ciphertext" and asked.get("from_me") != str(not m.outgoing).lower()
         ]
@@ -191,7 +191,7 @@ class WhapiApi(SimulatedApi):
         return next((one for one in ids if is_secret(given, token_of(self.secret, one))), "")
 
 
-def _row(message: SimulatedMessage, at: float) -> Event:
+def _row(message: SimulatedMessage) -> Event:
     """Return a message as events and lists have it."""
     kinds = {"chat": "text", "protocol": "system", "reaction": "action"}
     return {
@@ -199,7 +199,7 @@ def _row(message: SimulatedMessage, at: float) -> Event:
         "from_me": message.outgoing,
         "type": kinds.get(message.kind, message.kind),
         "chat_id": message.chat.replace("@c.us", "@s.whatsapp.net"),
-        "timestamp": int(at),
+        "timestamp": int(message.at),
         "source": "api" if message.by_api else "mobile",
         "text": {"body": message.words or WORDS},
         "from": message.sender or message.chat.partition("@")[0],

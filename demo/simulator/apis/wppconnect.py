@@ -102,10 +102,10 @@ class WppconnectApi(SimulatedApi):
         return any(is_secret(given, f"Bearer {token}") for token in made)
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         name = "onselfmessage" if message.outgoing else "onmessage"
-        return {"event": name, "session": message.channel} | _row(message, at)
+        return {"event": name, "session": message.channel} | _row(message)
 
     @staticmethod
     def other(channel: str) -> Event:
@@ -250,7 +250,7 @@ class WppconnectApi(SimulatedApi):
             return _not_active()
         last = {message.chat: message for message in self.gateway.messages_of(one)}
         chats = [
-            {"id": {"_serialized": chat}, "t": int(message.at or 0), "unreadCount": 0}
+            {"id": {"_serialized": chat}, "t": int(message.at), "unreadCount": 0}
             for chat, message in last.items()
         ]
         return HttpAnswer(200, chats)
@@ -268,7 +268,7 @@ class WppconnectApi(SimulatedApi):
             ids = [m.serialized for m in rows]
             rows = rows[: ids.index(asked["id"])]
         rows = rows[-count:] if count > 0 else rows
-        found = [_row(m, m.at or 0.0) for m in rows]
+        found = [_row(m) for m in rows]
         return HttpAnswer(200, {"status": "success", "response": found})
 
     def _unread(self, *_: Any) -> HttpAnswer:
@@ -314,14 +314,14 @@ class WppconnectApi(SimulatedApi):
         return self.answer(operation, channel, work, right=right, refusal=refusal)
 
 
-def _row(message: SimulatedMessage, at: float) -> Event:
+def _row(message: SimulatedMessage) -> Event:
     """Return a message as events and lists have it."""
     return {
         "id": message.serialized,
         "body": message.words or WORDS,
         "type": message.kind,
-        "t": int(at),
-        "timestamp": int(at),
+        "t": int(message.at),
+        "timestamp": int(message.at),
         "from": f"{message.sender}@c.us" if message.sender else message.chat,
         "fromMe": message.outgoing,
     }

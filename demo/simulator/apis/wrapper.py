@@ -51,7 +51,7 @@ class WrapperApi(SimulatedApi):
         )
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the payload of a message."""
         own = "onselfmessage" if message.outgoing else "message"
         payload = message_payload(
@@ -60,7 +60,7 @@ class WrapperApi(SimulatedApi):
             outgoing=message.outgoing,
             words=message.words or WORDS,
         )
-        return payload | {"id": message.id, "timestamp": int(at), "type": message.kind}
+        return payload | {"id": message.id, "timestamp": int(message.at), "type": message.kind}
 
     @staticmethod
     def other(channel: str) -> Event:

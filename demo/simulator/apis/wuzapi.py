@@ -66,7 +66,7 @@ class WuzapiApi(SimulatedApi):
         return bool(self.named(""))
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
         return {
             "type": "Message",
@@ -74,7 +74,7 @@ class WuzapiApi(SimulatedApi):
                 "Info": {
                     "ID": message.id,
                     "IsFromMe": message.outgoing,
-                    "Timestamp": rfc3339(at),
+                    "Timestamp": rfc3339(message.at),
                     "Chat": f"{message.sender or CUSTOMER}@s.whatsapp.net",
                 },
                 "Message": {"conversation": message.words or WORDS},

@@ -68,9 +68,9 @@ class WwebjsApi(SimulatedApi):
         )
 
     @staticmethod
-    def event(message: SimulatedMessage, at: float) -> Event:
+    def event(message: SimulatedMessage) -> Event:
         """Return the event of a message."""
-        event = {"dataType": "message_create", "data": {"message": _row(message, at)}}
+        event = {"dataType": "message_create", "data": {"message": _row(message)}}
         return event | {"sessionId": message.channel}
 
     @staticmethod
@@ -125,7 +125,7 @@ class WwebjsApi(SimulatedApi):
     def _chats(self, one: SimulatedChannel, _: float) -> HttpAnswer:
         if one.status != "connected":
             return _NOT_CONNECTED
-        last = {m.chat: int(m.at or 0) for m in self.gateway.messages_of(one)}
+        last = {m.chat: int(m.at) for m in self.gateway.messages_of(one)}
         chats = [{"id": {"_serialized": chat}, "timestamp": last[chat]} for chat in last]
         return _ok(chats=chats)
 
@@ -136,7 +136,7 @@ class WwebjsApi(SimulatedApi):
         if one.status != "connected":
             return _NOT_CONNECTED
         rows = [
-            _row(m, m.at or 0.0)
+            _row(m)
             for m in self.gateway.messages_of(one)
             if m.chat == body.get("chatId") and asked.get("fromMe") in (None, m.outgoing)
         ]
@@ -151,7 +151,7 @@ class WwebjsApi(SimulatedApi):
         return self.send(channel, chat, text, tell, lambda *_: _NOT_CONNECTED)
 
 
-def _row(message: SimulatedMessage, at: float) -> Event:
+def _row(message: SimulatedMessage) -> Event:
     """Return a message as events and lists have it."""
     return {
         "id": {
@@ -160,7 +160,7 @@ def _row(message: SimulatedMessage, at: float) -> Event:
             "_serialized": message.serialized,
         },
         "fromMe": message.outgoing,
-        "timestamp": int(at),
+        "timestamp": int(message.at),
         "from": f"{message.sender}@c.us" if message.sender else message.chat,
         "body": message.words or WORDS,
         "type": message.kind,
