@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
 from tests.support.ports import free_port
-from tests.support.programs import Fork, Program, environment, run_here
+from tests.support.programs import Fork, Program, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.samples import Metrics
 from tests.support.waiting import TIMEOUT, wait_until
@@ -258,24 +256,6 @@ def test_statuses_are_served_while_the_database_has_not_answered_yet(
             now = _wait_for(program, 1)
             assert now.all("whatsapp_channel_connected", gateway="wpp") == {("Pixel12 Digital",): 1}
             assert now.get("whatsapp_message_log_up", gateway="wpp") is None
-
-
-def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:
-    program = (
-        "import logging; from zapwatch.server import log_to_stderr; log_to_stderr('debug');"
-        "logging.getLogger('urllib3.connectionpool').debug('GET /a-secret');"
-        "logging.getLogger('other').warning('other')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment({}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr.count("\n") == 1
-    assert "level=warning logger=other msg=other" in done.stderr
 
 
 def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:

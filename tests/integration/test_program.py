@@ -316,3 +316,14 @@ def test_another_fault_in_a_finalizer_is_still_told(tmp_path: Path) -> None:
     done = _run(program, tmp_path)
     assert done.returncode == 0
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:
+    program = (
+        "import logging; from zapwatch.server import log_to_stderr; log_to_stderr('debug');"
+        "logging.getLogger('urllib3.connectionpool').debug('GET /a-secret');"
+        "logging.getLogger('other').warning('other')"
+    )
+    done = _run(program, tmp_path)
+    assert done.stderr.count("\n") == 1
+    assert "level=warning logger=other msg=other" in done.stderr
