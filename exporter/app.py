@@ -174,7 +174,9 @@ class Receiver:
             return self._behind(environ, start_response)
         name, sender = self._sender(path)
         if sender is None:
-            return _answer(start_response, HTTPStatus.NOT_FOUND, _no_such(path))
+            shown = path[len(EVENTS_PATH) :][:100]
+            why = f"no gateway of this name posts its events here: {shown!r}"
+            return _answer(start_response, HTTPStatus.NOT_FOUND, why)
         if environ["REQUEST_METHOD"] != "POST":
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
@@ -317,11 +319,6 @@ def _token_in_query(environ: WSGIEnvironment) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("latin-1", "replace")
-
-
-def _no_such(path: str) -> str:
-    name = path[len(EVENTS_PATH) :][:100]
-    return f"no gateway of this name posts its events here: {name!r}"
 
 
 def _answer(
