@@ -204,7 +204,7 @@ class FakeGateway(Gateway):
     def qr(self, channel_id: str) -> QrAnswer:
         return self._called("qr", Operation.QR, channel_id)
 
-    def start_session(self, channel_id: str) -> None:
+    def _start_session(self, _calls: object, channel_id: str) -> None:
         self._called("start_session", Operation.START_SESSION, channel_id)
 
     def delete(self, channel_id: str) -> None:

@@ -578,9 +578,14 @@ class Gateway(ABC):
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the channel's current QR code, or the reason for its absence."""
 
-    @abstractmethod
     def start_session(self, channel_id: str) -> None:
         """Start a session that is NOT_STARTED."""
+        with self._operation(Operation.START_SESSION) as calls:
+            self._start_session(calls, channel_id)
+
+    @abstractmethod
+    def _start_session(self, calls: Calls, channel_id: str) -> object:
+        """Start a session that is down; raise Failure."""
 
     def get_image(self, url: str) -> bytes:
         """Return the image of a QR response with a link, which must lead to the gateway.
@@ -611,9 +616,10 @@ class Gateway(ABC):
     def delete(self, channel_id: str) -> None:
         """Delete the pairing. IT IS LOST: create() must follow, and a person must scan."""
 
-    @abstractmethod
     def create(self, channel_id: str) -> None:
-        """Create a channel's session after delete(); a person must pair it."""
+        """Create a channel's session after delete(), or start it; a person must pair it."""
+        with self._operation(Operation.CREATE) as calls:
+            self._start_session(calls, channel_id)
 
     def query(self, channel: Channel) -> None:  # noqa: ARG002 - adapters use it
         """Send WhatsApp's servers a harmless query; requires ``can_query``.

@@ -156,15 +156,10 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.QR) as calls:
             return self._answer(calls, channel_id, self._word(calls, channel_id))
 
-    def start_session(self, channel_id: str) -> None:
-        """Make the repair call for a disconnected channel."""
-        with self._operation(Operation.START_SESSION) as calls:
-            self._start(calls, channel_id)
-
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Request a code for a session that waits for a scan; start a disconnected one."""
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
-            word = self._start(calls, channel_id)
+            word = self._start_session(calls, channel_id)
             status = self._status(word)
             if status is Status.DISCONNECTED:
                 raise Failure("the session is starting: ask again then")
@@ -187,7 +182,7 @@ class DeclaredGateway(Gateway):
             if "create" in self.declaration.calls:
                 self._run(calls, "create", channel_id)
             else:
-                self._start(calls, channel_id)
+                self._start_session(calls, channel_id)
 
     def query(self, channel: Channel) -> None:
         """Make the call that requires a response of WhatsApp's servers."""
@@ -382,7 +377,7 @@ class DeclaredGateway(Gateway):
         in_path(name)  # raises if it is invalid
         return self._find(calls, name).word
 
-    def _start(self, calls: Calls, name: str) -> str:
+    def _start_session(self, calls: Calls, name: str) -> str:
         """Make the repair call for a channel if it is disconnected; return its word before."""
         word = self._word(calls, name)
         if self._status(word) is Status.DISCONNECTED:

@@ -168,11 +168,10 @@ class EvolutionGateway(Gateway):
             given_up = self._has_given_up(calls, channel_id, _row(calls, channel_id))
             return QrAnswer(QrKind.NOT_STARTED if given_up else QrKind.INITIALIZING)
 
-    def start_session(self, channel_id: str) -> None:
+    def _start_session(self, calls: Calls, channel_id: str) -> None:
         """Connect an instance that has given up; Evolution itself connects all others."""
-        with self._operation(Operation.START_SESSION) as calls:
-            if _loaded_state(calls, channel_id) == "close":
-                self._connect(calls, channel_id)
+        if _loaded_state(calls, channel_id) == "close":
+            self._connect(calls, channel_id)
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Connect a closed instance with the number; log out one that shows a QR code first.
@@ -208,12 +207,6 @@ class EvolutionGateway(Gateway):
             if closed or (state == "connecting" and not _is_steady(calls, channel_id, state)):
                 raise Failure("Evolution is reconnecting it, so its pairing is kept")
             _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).json_object()
-
-    def create(self, channel_id: str) -> None:
-        """Connect the instance after delete()."""
-        with self._operation(Operation.CREATE) as calls:
-            if _loaded_state(calls, channel_id) == "close":
-                self._connect(calls, channel_id)
 
     def _connect(self, calls: Calls, name: str) -> QrAnswer | None:
         """Connect a closed instance that has given up; None if Evolution reconnects it."""

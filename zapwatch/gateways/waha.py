@@ -134,10 +134,9 @@ class WahaGateway(Gateway):
         with self._operation(Operation.QR) as calls:
             return self._answer(calls, channel_id, _status(calls, channel_id))
 
-    def start_session(self, channel_id: str) -> None:
+    def _start_session(self, calls: Calls, channel_id: str) -> None:
         """Start a stopped session, or restart one that has failed."""
-        with self._operation(Operation.START_SESSION) as calls:
-            self._start(calls, channel_id, _status(calls, channel_id))
+        self._start(calls, channel_id, _status(calls, channel_id))
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Request a code for a session that shows a QR code; start one that is down."""
@@ -157,11 +156,6 @@ class WahaGateway(Gateway):
         """Log the session out. THE PAIRING IS LOST; the session and its webhooks stay."""
         with self._operation(Operation.DELETE) as calls:
             calls.post(f"/api/sessions/{in_path(channel_id)}/logout").json_object()
-
-    def create(self, channel_id: str) -> None:
-        """Start the session after delete()."""
-        with self._operation(Operation.CREATE) as calls:
-            self._start(calls, channel_id, _status(calls, channel_id))
 
     def query(self, channel: Channel) -> None:
         """Query WhatsApp for the channel's own number."""

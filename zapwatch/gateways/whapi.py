@@ -180,10 +180,9 @@ class WhapiGateway(Gateway):
             named = self._find(channel_id)
             return self._answer(calls, named, self._look(calls, named).text)
 
-    def start_session(self, channel_id: str) -> None:
+    def _start_session(self, calls: Calls, channel_id: str) -> None:
         """Wake a channel that is down."""
-        with self._operation(Operation.START_SESSION) as calls:
-            self._wake(calls, self._find(channel_id))
+        self._wake(calls, self._find(channel_id))
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Request a code for a channel that waits for a scan."""
@@ -202,11 +201,6 @@ class WhapiGateway(Gateway):
             answer = calls.send("POST", "/users/logout", token=named.secret)
             if answer.status != 409:  # already logged out
                 _checked(answer).json_object()
-
-    def create(self, channel_id: str) -> None:
-        """Wake the channel after delete()."""
-        with self._operation(Operation.CREATE) as calls:
-            self._wake(calls, self._find(channel_id))
 
     def query(self, channel: Channel) -> None:
         """Query WhatsApp, bypassing Whapi's cache, for the channel's own number."""

@@ -198,7 +198,7 @@ class WppconnectGateway(Gateway):
             answer = _qr(state)
             if answer.kind is not QrKind.NOT_STARTED:
                 return answer
-            self._start(calls, channel.id)
+            self._start_session(calls, channel.id)
             return QrAnswer(QrKind.INITIALIZING)
 
     def qr(self, channel_id: str) -> QrAnswer:
@@ -207,11 +207,6 @@ class WppconnectGateway(Gateway):
             if self._is_settling(channel_id):
                 return QrAnswer(QrKind.INITIALIZING)
             return _qr(self._state(calls, channel_id))
-
-    def start_session(self, channel_id: str) -> None:
-        """Start a closed session."""
-        with self._operation(Operation.START_SESSION) as calls:
-            self._start(calls, channel_id)
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
         """Start the session with the number; close one that shows a code first.
@@ -229,7 +224,7 @@ class WppconnectGateway(Gateway):
             events = SocketEvents(calls)
             if status is Status.QR_REQUIRED:
                 self._close(calls, channel_id)
-            self._start(calls, channel_id, {"phone": phone})
+            self._start_session(calls, channel_id, {"phone": phone})
             return read_pairing_code(events.wait_for_code(phone), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
@@ -380,7 +375,9 @@ class WppconnectGateway(Gateway):
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
         return self._send(calls, "GET", channel_id, "status-session").json_object()
 
-    def _start(self, calls: Calls, channel_id: str, more: Mapping[str, object] = _START) -> None:
+    def _start_session(
+        self, calls: Calls, channel_id: str, more: Mapping[str, object] = _START
+    ) -> None:
         webhook = self._webhook.replace("{session}", in_path(channel_id))
         # This also removes the stored number of an earlier pairing code, with which the server
         # would no longer show a QR code.
@@ -395,7 +392,7 @@ class WppconnectGateway(Gateway):
 
     def _restart(self, calls: Calls, channel_id: str) -> None:
         self._close(calls, channel_id)
-        self._start(calls, channel_id)
+        self._start_session(calls, channel_id)
 
     def _close(self, calls: Calls, channel_id: str) -> None:
         """Close a session; ignore a time-out (dead page) and HTTP 500 (no page).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
     N_,
+    Calls,
     CallsMade,
     ChannelList,
     Failure,
@@ -33,8 +34,6 @@ from zapwatch.messages.webhook_log import (
     MESSAGE_EVENTS,
     WRITTEN_BY_GATEWAY,
 )
-
-_T = TypeVar("_T")
 
 
 class WrapperGateway(Gateway):
@@ -75,16 +74,17 @@ class WrapperGateway(Gateway):
 
     def qr(self, channel_id: str) -> QrAnswer:
         """Request the QR code, which makes WPPConnect try to reconnect the session."""
-        return self._about(Operation.QR, "GET", channel_id, "/qr", parse_qr)
+        with self._operation(Operation.QR) as calls:
+            return parse_qr(calls.get(f"/api/channels/{in_path(channel_id)}/qr"))
 
-    def start_session(self, channel_id: str) -> None:
+    def _start_session(self, calls: Calls, channel_id: str) -> None:
         """Start a session for which the QR call returned NOT_STARTED."""
-        path = "/start-session"
-        self._about(Operation.START_SESSION, "POST", channel_id, path, GatewayResponse.json_object)
+        calls.post(f"/api/channels/{in_path(channel_id)}/start-session").json_object()
 
     def delete(self, channel_id: str) -> None:
         """Delete the session. THE PAIRING IS LOST: create() must follow, and a person must scan."""
-        self._about(Operation.DELETE, "DELETE", channel_id, "", GatewayResponse.json_object)
+        with self._operation(Operation.DELETE) as calls:
+            calls.send("DELETE", f"/api/channels/{in_path(channel_id)}").json_object()
 
     def create(self, channel_id: str) -> None:
         """Create a session, which a person must pair."""
@@ -119,17 +119,6 @@ class WrapperGateway(Gateway):
             ack=next((place["ack"] for place in places if place.get("ack") is not None), None),
             readable=all(place.get("type") != CIPHERTEXT for place in places),
         )
-
-    def _about(
-        self,
-        operation: Operation,
-        method: str,
-        channel_id: str,
-        path: str,
-        parse: Callable[[GatewayResponse], _T],
-    ) -> _T:
-        with self._operation(operation) as calls:
-            return parse(calls.send(method, f"/api/channels/{in_path(channel_id)}{path}"))
 
 
 def parse_list(answer: GatewayResponse) -> ChannelList:
