@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,6 +28,7 @@ SuspicionOf = Callable[[Channel, Mapping[str, float], Model | None, float], floa
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Values of one gateway, each with its labels after ``gateway``."""
 
+_Type = type[GaugeMetricFamily | CounterMetricFamily]
 _NOTHING_READ = ActivitySnapshot(now=0.0, last_message={}, messages={}, rows_read=0, counted=False)
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 
@@ -94,7 +95,7 @@ class _View:
 class _Family:
     """A metric whose samples come from the snapshots; unknown values have no sample."""
 
-    type: type[GaugeMetricFamily | CounterMetricFamily]
+    type: _Type
     name: str
     documentation: str
     labels: tuple[str, ...]
@@ -113,16 +114,12 @@ _FAMILIES: list[_Family] = []
 _Declared = Callable[[Callable[[_View], Samples]], None]
 
 
-def _gauge(name: str, documentation: str, *labels: str) -> _Declared:
-    return lambda samples: _FAMILIES.append(
-        _Family(GaugeMetricFamily, name, documentation, labels, samples)
-    )
+def _family(type_: _Type, name: str, documentation: str, *labels: str) -> _Declared:
+    return lambda samples: _FAMILIES.append(_Family(type_, name, documentation, labels, samples))
 
 
-def _counter(name: str, documentation: str, *labels: str) -> _Declared:
-    return lambda samples: _FAMILIES.append(
-        _Family(CounterMetricFamily, name, documentation, labels, samples)
-    )
+_gauge = partial(_family, GaugeMetricFamily)
+_counter = partial(_family, CounterMetricFamily)
 
 
 @_gauge("whatsapp_gateway_up", "1 if the last call for the channel list worked.")
