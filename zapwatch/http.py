@@ -55,6 +55,14 @@ def parse_json(raw: bytes) -> Any:
     return json.loads(text)
 
 
+def json_or_none(raw: bytes) -> Any:
+    """Return parse_json(), None if it raises."""
+    try:
+        return parse_json(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _have_room(text: str, room: int) -> bool:
     """Whether the strings of a JSON text take at most ``room`` bytes, by an upper estimate."""
     keys = set()
@@ -104,10 +112,7 @@ class HttpResponse:
     @cached_property
     def parsed(self) -> Any:
         """Parsed JSON of the body, or None if it is not JSON."""
-        try:
-            return parse_json(self.raw)
-        except (ValueError, RecursionError):
-            return None
+        return json_or_none(self.raw)
 
 
 def one_line(detail: str, *, secrets: Sequence[str] = (), hide: Sequence[str] = ()) -> str:

@@ -21,7 +21,7 @@ from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.scan_links import HOURS, MOST_LINKS, LinkKind, ScanLink, TooManyLinksError
 from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import AmbiguousNameError, channel_key
-from zapwatch.http import parse_json
+from zapwatch.http import json_or_none
 
 _MOST_HOURS = 24 * 365
 
@@ -214,10 +214,7 @@ def _error(status: int, words: str) -> Response:
 
 
 def _body() -> Mapping[str, Any]:
-    try:
-        body = parse_json(request.get_data()) if request.is_json else None
-    except (ValueError, RecursionError):
-        body = None
+    body = json_or_none(request.get_data()) if request.is_json else None
     return body if isinstance(body, dict) else {}
 
 

@@ -41,7 +41,7 @@ from zapwatch.gateways.helpers import (
     status_of,
     with_statuses,
 )
-from zapwatch.http import parse_json
+from zapwatch.http import json_or_none
 from zapwatch.messages.message import (
     CIPHERTEXT,
     EventMessage,
@@ -65,7 +65,7 @@ class SocketEvents:
         """Connect; raise Failure."""
         self._calls = calls
         (opened, *_) = self._receive(_SOCKET)
-        told = _read_packet(opened.removeprefix("0"))
+        told = json_or_none(opened.removeprefix("0").encode())
         sid = told.get("sid") if isinstance(told, dict) else None
         if not isinstance(sid, str):
             raise Failure("no socket.io, which returns the code")
@@ -79,7 +79,7 @@ class SocketEvents:
                 if packet == "2":
                     self._calls.send("POST", self._path, _PONG)
                 elif packet.startswith("42"):
-                    match _read_packet(packet[2:]):
+                    match json_or_none(packet[2:].encode()):
                         # The event lacks the session's name if that was closed before.
                         case ["phoneCode", {"phone": number, "data": code}] if str(number) == phone:
                             return code
@@ -89,14 +89,6 @@ class SocketEvents:
         if not answer.is_success:
             raise Failure(f"HTTP {answer.status} of its socket.io", GatewayErrorKind.HTTP)
         return answer.raw.decode("utf-8", "replace").split("\x1e")
-
-
-def _read_packet(text: str) -> Any:
-    """Return the JSON of a packet, None if it is invalid."""
-    try:
-        return parse_json(text.encode())
-    except (ValueError, RecursionError):
-        return None
 
 
 _STATUSES = {

@@ -28,7 +28,7 @@ from zapwatch.channels import MAX_ID_LENGTH, Names
 from zapwatch.clock import Clock
 from zapwatch.db import mysql_reader, one_line
 from zapwatch.gateways.whapi import WHAPI_EVENT_TYPE, whapi_messages
-from zapwatch.http import parse_json
+from zapwatch.http import json_or_none
 from zapwatch.messages.message import (
     CIPHERTEXT,
     MARK,
@@ -569,11 +569,8 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
 
 def _of_whapi(names: Names, payload: str | bytes) -> tuple[str | None, list[EventMessage]]:
     """Return the key of the channel that a payload names, and its messages."""
-    try:
-        # SQLite returns a payload that is no text as bytes.
-        event = parse_json(payload if isinstance(payload, bytes) else payload.encode())
-    except (ValueError, RecursionError):
-        return None, []
+    # SQLite returns a payload that is no text as bytes.
+    event = json_or_none(payload if isinstance(payload, bytes) else payload.encode())
     messages = whapi_messages(event) if isinstance(event, dict) else []
     name = event.get("channel_id") if messages else None
     key = names.key_of(name) if isinstance(name, str) else ""
