@@ -562,12 +562,12 @@ def json_answer(status: int, body: Mapping[str, object], *headers: tuple[str, st
 async def _drop_rest(protocol: Any) -> None:
     """Read the rest of a refused body: a sender that is reset may not see the answer."""
     left = _LINGER_BYTES
-    with suppress(TimeoutError, RSGIProtocolClosed, RSGIProtocolError):
+    with suppress(RSGIProtocolError):  # reading has begun
+        aiter(protocol)
+    with suppress(TimeoutError, StopAsyncIteration, RSGIProtocolClosed, RSGIProtocolError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            async for chunk in protocol:
-                left -= len(chunk)
-                if left < 0:
-                    break
+            while left >= 0:
+                left -= len(await anext(protocol))
 
 
 def _refusal(status: HTTPStatus, error: str | None = None, *headers: tuple[str, str]) -> Answer:
