@@ -221,7 +221,8 @@ class HttpClient:
         A body of bytes is sent unchanged, any other as JSON. A time-out error names
         ``stated_seconds`` if several calls share a deadline.
         """
-        too_late = f"no answer within {stated_seconds or seconds:g} s"
+        stated = stated_seconds or seconds
+        too_late = f"no answer within {stated:g} s"
         if seconds <= 0:
             raise HttpError("timeout", too_late, sent=False)
         connect_timeout = min(self._connect_timeout, seconds)
@@ -243,7 +244,7 @@ class HttpClient:
             raise HttpError("invalid", detail, sent=False) from None
         # Time-outs and TLS errors can be ConnectionErrors too, so the order matters.
         except requests.ConnectTimeout:
-            detail = f"no connection within {connect_timeout:.3g} s"
+            detail = f"no connection within {min(self._connect_timeout, stated):g} s"
             raise HttpError("timeout", detail, sent=False) from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise HttpError("timeout", too_late, sent=_was_sent(error)) from None
