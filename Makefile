@@ -2,7 +2,7 @@
 .PHONY: help run test test-fast lint format setup install docs lock sbom release translations clean
 
 PYTHON := .venv/bin/python
-# Python keeps what it compiled: six workers would compile all tests six times.
+# Python keeps what it compiled: eight workers would compile all tests eight times.
 export PYTHONDONTWRITEBYTECODE :=
 TRANSLATED := reconnect_hook/dashboard zapwatch/setup
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
@@ -32,7 +32,7 @@ run:
 test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \
 	    systemd logrotate iproute2 curl nginx openssl
-	$(PYTHON) -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: setup
 	$(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile --hypothesis-profile fast $(ARGS)
