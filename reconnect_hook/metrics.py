@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -35,6 +35,8 @@ from zapwatch.metrics import (
     register_dead_threads,
     register_process_metrics,
 )
+
+_T = TypeVar("_T")
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 _READ_SECONDS = 1.0  # for reading the state, of a scrape's 3 s
@@ -161,6 +163,13 @@ _State = tuple[dict[str, Present], dict[str, dict[str, LastAudit]]]
 """Channels' repairs by gateway, and last audits by gateway and channel."""
 
 
+def _recent(latest: tuple[float, _T] | None) -> _T | None:
+    """Return a finished result, begun at a monotonic time, unless it is too old."""
+    if latest is None or time.monotonic() - latest[0] >= _OLDEST_SECONDS:
+        return None
+    return latest[1]
+
+
 class LatestPages:
     """Renders the registry; a slow rendering is replaced by the last finished page.
 
@@ -187,9 +196,7 @@ class LatestPages:
         try:
             return rendering.result(self._seconds)
         except TimeoutError:
-            at, page = self._latest.get(wanted, (-math.inf, None))
-            is_new = page is not None and time.monotonic() - at < _OLDEST_SECONDS
-            return page if page is not None and is_new else rendering.result()
+            return _recent(self._latest.get(wanted)) or rendering.result()
 
     def _render(self, wanted: Format) -> Page:
         at = time.monotonic()
@@ -205,7 +212,7 @@ class _StateCollector(Collector):
         self._lock = threading.Lock()
         self._reading: Future[_State] | None = None
         self._reading_since = 0.0
-        self._latest: tuple[float, _State] = -math.inf, ({}, {})
+        self._latest: tuple[float, _State] | None = None
 
     def _read(self) -> _State:
         """Return the state; raise StateError or TimeoutError.
@@ -222,8 +229,8 @@ class _StateCollector(Collector):
         try:
             return reading.result(max(0.0, left))
         except TimeoutError:
-            at, state = self._latest
-            if time.monotonic() - at >= _OLDEST_SECONDS:
+            state = _recent(self._latest)
+            if state is None:
                 raise
             return state
 
