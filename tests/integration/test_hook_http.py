@@ -238,7 +238,7 @@ def test_a_state_that_is_read_slowly_is_the_one_of_the_scrape_before(
         )
         going_on.clear()
         page = app.http.get("/metrics").text
-        assert "whatsapp_reconnect_queue_length" in page, "though it is read anew"
+        assert "whatsapp_reconnect_queue_length" in page, "the last one that was read"
     finally:
         going_on.set()
 

@@ -393,8 +393,7 @@ def test_what_was_listed_before_the_hook_stood_still_is_listed_again(
     make: Callable[..., World],
 ) -> None:
     world = make(Options(list_takes=0.5), hooks=1)
-    world.gateway.statuses["loja"] = Status.DISCONNECTED
-    world.alert("loja")
+    _drop(world, "loja")
     world.run(5, until=lambda: world.gateway.lists == 1)
     world.put("loja")
     world.skip(3600)
