@@ -16,7 +16,15 @@ from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.gateway import Observed
 from tests.support.hooks import SECRET
-from tests.support.raw_server import Conversation, RawServer, Talk, answering, deaf_port, reset
+from tests.support.raw_server import (
+    Conversation,
+    RawServer,
+    Talk,
+    answering,
+    deaf_port,
+    reset,
+    silent,
+)
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.http import HttpAccess
 
@@ -159,11 +167,6 @@ class TestHostileAnswers:
             assert _failure(answering(body.encode()), operation).reason is _E.INVALID
 
 
-def _silent(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.drip(itertools.repeat(b""), 60)
-
-
 def _dripping_head(conversation: Conversation) -> None:
     conversation.read_request()
     conversation.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
@@ -240,7 +243,7 @@ class TestRequest:
 
 class TestTimeouts:
     @pytest.mark.parametrize(
-        "talk", [_silent, _dripping_head, _dripping_body, _dripping_gzip, _late_body_that_stops]
+        "talk", [silent, _dripping_head, _dripping_body, _dripping_gzip, _late_body_that_stops]
     )
     def test_no_answer_takes_longer_than_the_time_out(self, talk: Any) -> None:
         with RawServer(talk) as server, Observed(server.url, list_timeout=0.5) as observed:
@@ -362,7 +365,7 @@ class TestTls:
             assert observed.failure("list").reason is _E.TLS
 
     def test_a_tls_handshake_that_hangs_is_given_up(self) -> None:
-        with RawServer(_silent) as server:
+        with RawServer(silent) as server:
             url = server.url.replace("http:", "https:")
             with Observed(url, list_timeout=0.5) as observed:
                 assert observed.failure("list").reason is _E.TIMEOUT

@@ -21,7 +21,7 @@ from tests.support.message_logs import WrittenLog
 from tests.support.pixelhub import encrypt
 from tests.support.ports import free_port
 from tests.support.programs import run_here
-from tests.support.raw_server import Conversation, RawServer
+from tests.support.raw_server import RawServer, silent
 from tests.support.shipped import read_yaml, run
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
@@ -190,11 +190,7 @@ class TestEnglish:
             assert person.end() == 130
 
     def test_ctrl_c_during_a_trial_stops_it_too(self, tmp_path: Path) -> None:
-        def hang(conversation: Conversation) -> None:
-            while conversation.read_request():
-                pass
-
-        with RawServer(hang) as server, _init(tmp_path) as person:
+        with RawServer(silent) as server, _init(tmp_path) as person:
             person.answer("Number [1]:")
             person.answer("PixelHub's .env")
             person.answer("Address of the gateway", server.url)

@@ -19,7 +19,7 @@ import requests
 from reconnect_hook.metrics import HookMetrics
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment, run, run_here
-from tests.support.raw_server import Conversation, RawServer
+from tests.support.raw_server import RawServer, silent
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import server
 
@@ -86,11 +86,7 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
 def test_ctrl_c_ends_a_command_without_a_traceback(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    def hang(conversation: Conversation) -> None:
-        while conversation.read_request():
-            pass
-
-    with RawServer(hang) as server:
+    with RawServer(silent) as server:
         settings = hook_settings(server.url, ALERTMANAGER_URL=server.url, MESSAGE_LOG_URL="none")
         process = subprocess.Popen(
             [sys.executable, *command],

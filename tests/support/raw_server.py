@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import socketserver
@@ -58,6 +59,12 @@ def reset(conversation: Conversation) -> None:
     """Read a request and close the connection with a TCP reset."""
     conversation.read_request()
     conversation.reset()
+
+
+def silent(conversation: Conversation) -> None:
+    """Read a request and answer nothing until the server ends."""
+    conversation.read_request()
+    conversation.drip(itertools.repeat(b""), 60)
 
 
 class RawServer(socketserver.ThreadingTCPServer):
