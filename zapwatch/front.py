@@ -21,9 +21,9 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -46,7 +46,7 @@ from zapwatch.clock import Clock
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.files import Tls, read_web_config
 from zapwatch.config.readers import PATH_PREFIX
-from zapwatch.server import fail, notify, start_thread, vouch_for
+from zapwatch.server import fail, ignore_further_signals, notify, start_thread, vouch_for
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -574,6 +574,36 @@ def _refusal(status: HTTPStatus, error: str | None = None, *headers: tuple[str, 
     return json_answer(status, {"error": error or status.phrase}, *headers)
 
 
+class _Wakeup:
+    """``threading.Event`` for granian's main thread that signal handlers may set.
+
+    A handler that interrupts an Event's own method waits for its lock for ever.
+    """
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)  # noqa: FBT003 - the socket's own interface
+
+    def set(self) -> None:
+        with suppress(BlockingIOError):  # full, so it will wake up
+            self._sender.send(b"\0")
+
+    def wait(self) -> None:
+        self._receiver.recv(1)
+
+    def clear(self) -> None:
+        """Do nothing: ``wait`` has taken one byte, and another may be for a later cause."""
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Set it on each signal, too: the kernel may deliver one to another thread."""
+        signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+
+
 class _Listener(MTServer):
     """Granian on a thread of this process, beside the program's own threads.
 
@@ -609,10 +639,17 @@ class _Listener(MTServer):
         self._front = front
         self._hangup = signal.getsignal(signal.SIGHUP)
         self.on_startup(self._keep_hangup)
+        self.main_loop_interrupt = self._wakeup = _Wakeup()  # type: ignore[assignment]
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; call from the main thread."""
-        self.serve(target_loader=lambda: self._front, wrap_loader=False)
+        with self._wakeup.on_signals():
+            self.serve(target_loader=lambda: self._front, wrap_loader=False)
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Override granian's handler: the first signal is enough."""
+        ignore_further_signals()
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _respawn_workers(self, *args: Any, **kwargs: Any) -> None:
         self._init_shared_socket()  # the old worker closes its own

@@ -6,6 +6,7 @@ Each program blocks SIGHUP while it starts; the signal stays pending until ``Rel
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import threading
 import time
@@ -41,18 +42,20 @@ class Reloading:
         self._follow = follow
         self._metrics = metrics
         self._reloading = threading.Lock()
-        self._wanted = threading.Event()
+        # A signal may interrupt its own handler, which would wait for an Event's lock for ever.
+        self._wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Install the SIGHUP handler; call from the main thread."""
         start_thread("reload", self._run)
-        signal.signal(signal.SIGHUP, lambda _number, _frame: self._wanted.set())
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self._wanted.put(None))
         accept_hangup()
 
     def _run(self) -> None:
         while True:
-            self._wanted.wait()
-            self._wanted.clear()
+            self._wanted.get()
+            while not self._wanted.empty():
+                self._wanted.get()
             self.reload()
 
     def reload(self) -> str | None:

@@ -190,6 +190,7 @@ def _watchdog_seconds() -> float | None:
 _CUT_SHORT = 1
 _USAGE_ERROR = 2
 _AGAIN_SECONDS = 0.01
+_ENDING = signal.SIGTERM, signal.SIGINT
 
 
 class _Output(io.TextIOWrapper):
@@ -262,9 +263,7 @@ def end_on_signals(code: int = 0) -> None:
     """Make SIGTERM and Ctrl-C end the main thread immediately with ``code``."""
 
     def end(_number: int, _frame: object) -> NoReturn:
-        # A second signal must not interrupt the shutdown.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_further_signals()
         raise SystemExit(code)
 
     def end_all_the_same(lost: sys.UnraisableHookArgs) -> None:
@@ -277,5 +276,11 @@ def end_on_signals(code: int = 0) -> None:
             sys.__unraisablehook__(lost)
 
     sys.unraisablehook = end_all_the_same
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, end)
+
+
+def ignore_further_signals() -> None:
+    """Ignore SIGTERM and Ctrl-C, which would interrupt a shutdown that has begun."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)

@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
 
 from demo.simulator.apis.registry import APIS
 from demo.simulator.server import SimulatorServer
@@ -67,9 +66,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    ending = signal.SIGTERM, signal.SIGINT
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     arguments = _arguments()
     host, port = arguments.listen
     secret = os.environ.get("SIMULATOR_SECRET", "")
@@ -89,7 +87,7 @@ def main() -> int:
         fail(_PROGRAM, f"cannot serve on {host}:{port}: {error}")
     with server:
         print(f"simulator listening on {server.url}", flush=True)
-        stopping.wait()
+        signal.sigwait(ending)
     return 0
 
 

@@ -20,6 +20,7 @@ from reconnect_hook.metrics import HookMetrics
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment, run, run_here
 from tests.support.raw_server import RawServer, silent
+from tests.support.site import NOBODY
 from tests.support.waiting import TIMEOUT, wait_until
 from zapwatch import server
 
@@ -73,6 +74,33 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
     )
     done = _run(program, tmp_path)
     assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_signals_at_each_line_of_its_wait_end_it(tmp_path: Path) -> None:
+    program = (
+        "import runpy, signal, sys\n"
+        "def signalled(_, event, __):\n"
+        "    if event == 'line':\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "    return signalled\n"
+        "def trace(frame, *_):\n"
+        "    names = frame.f_back.f_code.co_name, frame.f_code.co_name\n"
+        "    return signalled if names == ('_serve_loop', 'wait') else None\n"
+        "sys.settrace(trace)\n"
+        "runpy.run_module('exporter', run_name='__main__', alter_sys=True)\n"
+    )
+    settings = hook_settings(NOBODY, MESSAGE_LOG_URL="none", EXPORTER_LISTEN="127.0.0.1:0")
+    done = _run(program, tmp_path, settings)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hangups_in_quick_succession_do_not_stop_it(tmp_path: Path) -> None:
+    settings = hook_settings(NOBODY, HOOK_LISTEN="127.0.0.1:0")
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+        hook.get("/-/healthy")
+        for _ in range(20_000):
+            hook.send(signal.SIGHUP)
+        assert hook.end() == 0
 
 
 @pytest.mark.parametrize(
@@ -138,7 +166,7 @@ def test_a_folder_of_another_user_is_told_in_one_line(
         f"run(lambda: main({arguments}))\n"
     )
     events = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token"}
-    settings = hook_settings("http://127.0.0.1:1", MESSAGE_LOG_URL="", **events)
+    settings = hook_settings(NOBODY, MESSAGE_LOG_URL="", **events)
     done = _run(program, tmp_path, settings if "/dev/null" in arguments else {})
     folder.chmod(0o700)
     assert done.returncode == (0 if "explain" in arguments else 2)
@@ -147,7 +175,7 @@ def test_a_folder_of_another_user_is_told_in_one_line(
 
 
 _EXPORTER, _HOOK = ("exporter",), ("reconnect_hook", "serve")
-_SETTINGS = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0")
+_SETTINGS = hook_settings(NOBODY, EXPORTER_LISTEN="127.0.0.1:0")
 _DATABASE = "mysql://user:not-a-real-password@127.0.0.1:1/state"
 
 
@@ -238,7 +266,7 @@ def hung_up(
     """Run each program in turn, which gets a SIGHUP while it starts."""
     more = {"HOOK_EXTERNAL_URL": "https://example.com/zap", "EXPORTER_LISTEN": "127.0.0.1:0"}
     more |= {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN}
-    settings = hook_settings("http://127.0.0.1:1", **more)
+    settings = hook_settings(NOBODY, **more)
     folder = tmp_path_factory.mktemp("program")
     with Program(folder, *request.param, settings=settings) as program:
         status = Path(f"/proc/{program.process.pid}/status")
