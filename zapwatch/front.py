@@ -577,7 +577,7 @@ def _refusal(status: HTTPStatus, error: str | None = None, *headers: tuple[str, 
 class _Wakeup:
     """``threading.Event`` for granian's main thread that signal handlers may set.
 
-    A handler that interrupts an Event's own method waits for its lock for ever.
+    A handler that interrupts an Event's own method never gets its lock.
     """
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ class Reloading:
         self._follow = follow
         self._metrics = metrics
         self._reloading = threading.Lock()
-        # A signal may interrupt its own handler, which would wait for an Event's lock for ever.
+        # A signal may interrupt its own handler, and never get the lock of an Event.
         self._wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def start(self) -> None:
