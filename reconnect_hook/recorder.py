@@ -51,6 +51,7 @@ from reconnect_hook.models import (
     FOLLOWED,
     IN_HAND,
     LEASE_SECONDS,
+    PROBE_CAUSES,
     RECOVERIES,
     ROUND_SECONDS,
     SILENCES,
@@ -195,13 +196,19 @@ class Recorder:
         self.ready = [one for one in self.ready if one.row.key not in changes.rows]
         for key in chunk:
             row = changes.rows.get(key)
-            if row is not None and row.next_at is not None:
-                self._judge_row(changes, row, listed)
+            if row is None or row.next_at is None or self._awaits_messages(row, listed):
+                continue
+            self._judge_row(changes, row, listed)
         if not changes.remaining:
             self.ready.sort(key=_rank)
             self._claim(changes)
         self._store(changes)
         return changes
+
+    def _awaits_messages(self, row: ChannelRow, listed: Listed) -> bool:
+        """Whether its silence was raised in a look that reads no messages; the next one does."""
+        is_unread = listed.ages is None and self._workers.reads_messages
+        return is_unread and row.raised_in >= listed.look and row.cause in SILENCES | PROBE_CAUSES
 
     def _lock(self, changes: RowChanges, keys: Collection[str]) -> list[ChannelRow]:
         """Return the rows with these keys, locked until the commit."""
@@ -226,7 +233,7 @@ class Recorder:
                 return
         try:
             self._note_listed(row, channel, changes.at)
-            seen = Seen(listed.look, channel, listed.ages.get(row.key))
+            seen = Seen(listed.look, channel, (listed.ages or {}).get(row.key))
             if row.phase in FOLLOWED:
                 status = channel.status if channel else "absent"
                 changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.LISTED, status)

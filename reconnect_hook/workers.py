@@ -62,14 +62,14 @@ class OneAtATime:
 class Listed:
     """The answer to a list; times are of the monotonic clock.
 
-    ``ages``: seconds since the channels' last messages, as far as they were read.
+    ``ages``: seconds since the channels' last messages, None if the look read none.
     """
 
     look: int
     asked_at: float
     answered_at: float
     channels: Mapping[str, Channel] = field(default_factory=dict)
-    ages: Mapping[str, float] = field(default_factory=dict)
+    ages: Mapping[str, float] | None = None
     error: GatewayError | None = None
 
     @cached_property
@@ -233,7 +233,7 @@ class Workers:
             _log.exception("the list failed: internal error")
             failed = GatewayError(Operation.LIST, GatewayErrorKind.INVALID, "internal error")
         answered_at = self._clock.monotonic()
-        ages = {} if horizon is None or failed else self._ages(horizon)
+        ages = None if horizon is None or failed else self._ages(horizon)
         self._post(Listed(look, asked_at, answered_at, channels, ages, failed), lead)
 
     def _ages(self, horizon: float) -> Mapping[str, float]:

@@ -167,6 +167,18 @@ class TestASilentChannel:
         assert (ended.outcome, ended.action) == ("requested", "getQr")
         assert 20 <= ended.finished_at - ended.accepted_at <= 23
 
+    def test_an_alert_amid_a_look_that_reads_no_messages_waits_for_one_that_does(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(list_takes=1.0)
+        world.put()
+        world.put("obra", Status.DISCONNECTED)
+        world.message()
+        world.alert("obra")
+        world.later(0.5, lambda: world.alert(cause=RepairCause.SILENT))
+        world.run(10)
+        assert (world.outcomes(), world.gateway.calls_of("loja")) == (["recovered"], [])
+
     def test_it_may_turn_out_to_be_disconnected(self, world: SimulatedWorld) -> None:
         world.simulator.zombie("loja")
         world.later(5, lambda: world.simulator.drop("loja"))
