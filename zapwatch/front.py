@@ -112,9 +112,11 @@ _NOBODY = b"$2b$10$" + b"." * 53
 _ADDRESSES = 10_000
 _WATCH_SECONDS = 1.0  # between two checks of certificates and users for changes
 _SLOW_SECONDS = 1.0  # delay of a response to a rate-limited client
-# Until the ping of the database, and for its response: less than a second in all.
+# Until the ping of the database, and for its response: less than a second in all. Many short waits
+# for it, since an overloaded machine delays each of them as it delays the ping.
 _PATIENCE_SECONDS = 0.5
-_PING_SECONDS = 0.4
+_PING_TICKS = 20
+_TICK_SECONDS = 0.02
 
 
 class Answer(NamedTuple):
@@ -205,8 +207,8 @@ class Front:
         self._of_urgent = _Batches(self._call, answer_together)
         self._of_others = ThreadPoolExecutor(_THREADS, "pages")
         self._of_ping = ThreadPoolExecutor(1, "ping")
-        self._pinging: asyncio.Future[None] | None = None
-        self._silent_since = 0.0  # monotonic: ping start, or the last urgent success since
+        self._pinging: asyncio.Task[None] | None = None
+        self._ticks = 0  # since the ping's start, or the last urgent success since
         self._unfinished_bytes = 0
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
@@ -364,9 +366,7 @@ class Front:
         loop = asyncio.get_running_loop()
         if self._pinging is not None and self._pinging.get_loop() is not loop:
             self._pinging = None  # from before a reload of the certificate
-        pinging = self._pinging
-        is_pinging = pinging is not None and not pinging.done()
-        if is_pinging and self._is_silent():
+        if self._hangs(self._pinging):
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
         calling = self._calling(environ)
         while True:
@@ -375,23 +375,30 @@ class Front:
                 answer = calling.result()
                 # On an overloaded machine the ping may be late although the database responds.
                 if answer.status == HTTPStatus.ACCEPTED and self._is_urgent(environ):
-                    self._silent_since = time.monotonic()
+                    self._ticks = 0
                 return answer
             if self._pinging is None or self._pinging.done():
-                self._silent_since = time.monotonic()
-                self._pinging = loop.run_in_executor(self._of_ping, _quietly, ping)
-            left = self._silent_since + _PING_SECONDS - time.monotonic()
-            either = asyncio.FIRST_COMPLETED
-            await asyncio.wait((calling, self._pinging), timeout=max(0.0, left), return_when=either)
-            if not calling.done() and not self._pinging.done() and self._is_silent():
-                calling.cancel()
-                path = environ["PATH_INFO"]
-                shown = self._keyed if self._is_keyed(path) else path
-                _log.warning("the state does not answer: %s is refused", shown)
-                return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
+                self._pinging = loop.create_task(self._await_ping(ping))
+            pinging, either = self._pinging, asyncio.FIRST_COMPLETED
+            while not (calling.done() or pinging.done()):
+                await asyncio.wait((calling, pinging), timeout=_TICK_SECONDS, return_when=either)
+                if self._hangs(pinging) and not calling.done():
+                    calling.cancel()
+                    path = environ["PATH_INFO"]
+                    shown = self._keyed if self._is_keyed(path) else path
+                    _log.warning("the state does not answer: %s is refused", shown)
+                    return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
 
-    def _is_silent(self) -> bool:
-        return time.monotonic() - self._silent_since >= _PING_SECONDS
+    async def _await_ping(self, ping: Callable[[], object]) -> None:
+        """Ping the database, and count the waits for its response."""
+        self._ticks = 0
+        pinging = asyncio.get_running_loop().run_in_executor(self._of_ping, _quietly, ping)
+        while not pinging.done():
+            await asyncio.wait((pinging,), timeout=_TICK_SECONDS)
+            self._ticks += 1
+
+    def _hangs(self, pinging: asyncio.Task[None] | None) -> bool:
+        return pinging is not None and not pinging.done() and self._ticks >= _PING_TICKS
 
     def _call(self, environ: WSGIEnvironment) -> Answer:
         body, status, headers = run_wsgi_app(self._app, environ, buffered=True)

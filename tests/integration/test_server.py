@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ctypes
 import http.client
 import signal
 import socket
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -465,6 +467,23 @@ def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
         assert set(_ask(front, *["/alerts"] * 80)) == answers
     finally:
         free.set()
+
+
+def test_a_machine_that_stands_still_is_not_taken_for_a_database_that_hangs() -> None:
+    stand_still = ctypes.PyDLL(None).usleep  # it keeps the GIL
+    answered = threading.Event()
+
+    def ping() -> None:
+        stand_still(1_000_000)
+        time.sleep(0.1)
+        answered.set()
+
+    def wait(*request: Any) -> list[bytes]:
+        answered.wait()
+        return _app("200 ")(*request)
+
+    front = Front(wait, auth=_Strangers(), urgent="/alerts", ping=ping)
+    assert _ask(front, "/") == [200]
 
 
 def test_urgent_requests_that_wait_are_answered_together_up_to_a_limit(
